@@ -74,6 +74,8 @@ def unpack(data: bytes) -> Contents:
 def file_bytes(path: Path) -> bytes:
     """A model file's bytes; raises `TapeGPTError` where it cannot be read."""
     name = os.fspath(path)
+    if not name:
+        raise TapeGPTError("the name of a model file is empty: give one")
     try:
         if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
             raise TapeGPTError(f"{name}: is not a regular file: give a model file")  # a pipe or device may never end

@@ -396,6 +396,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("--step 3", "unrecognized arguments: --step"),
         ("generate", "MODEL"),
         ("generate missing", "missing: no such file"),
+        ("generate ''", "the name of a model file is empty"),
         ("generate names.txt", "names.txt: not a model of tapegpt"),
         ("generate .", "./model.safetensors: no such file"),
         ("generate names.txt -n x", "-n must be a whole number from 0 on, not 'x'"),

@@ -126,6 +126,8 @@ def test_configs_cannot_be_changed_into_wrong_ones() -> None:
     config = Config()
     with pytest.raises(AttributeError, match="immutable"):
         config.__setattr__("n_embd", 17)
+    with pytest.raises(AttributeError, match="immutable"):
+        del config.n_embd
     assert config == Config()
     assert config.replace(n_layer=3) == Config(n_layer=3)
     with pytest.raises(TapeGPTError, match="n_embd must be a multiple of n_head"):
