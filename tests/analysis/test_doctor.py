@@ -57,6 +57,12 @@ def seen(data: bytes | str, name: str = "data.txt", block_size: int = 16, **read
     return examine(source, Config(block_size=block_size))
 
 
+def test_a_path_is_data() -> None:
+    Path("names.txt").write_text("anna\notto\n")
+    wanted = examine(Source(paths=("names.txt",)), measured=False)
+    assert examine("names.txt", measured=False) == examine(Path("names.txt"), measured=False) == wanted
+
+
 # --- counts -----------------------------------------------------------------------------------------------------
 
 LINES = st.lists(st.text(st.sampled_from("aAbB \té"), max_size=30), min_size=1).filter(lambda s: "".join(s).strip())

@@ -146,9 +146,13 @@ class DataReport(Record):
 
 
 def examine(
-    data: Source | Corpus, config: Model | None = None, *, tokens: str = CHARACTERS, measured: bool = True
+    data: str | os.PathLike[str] | Source | Corpus,
+    config: Model | None = None,
+    *,
+    tokens: str = CHARACTERS,
+    measured: bool = True,
 ) -> DataReport:
-    """What there is to know of the data, for models of this shape, by default microgpt.py's.
+    """What there is to know of the data, a path or a corpus, for models of this shape, by default microgpt.py's.
 
     Files that are not of the source's encoding are read in one that fits, and split by the rule of `tokens`. Of the
     settings only block_size matters. Two trainings are begun to see how long they take, which compiles what is not in
@@ -157,6 +161,8 @@ def examine(
     """
     if isinstance(data, Corpus):
         return _report(data, config or Config(), [], [], data.documents, measured)
+    if not isinstance(data, Source):
+        data = Source(paths=(os.fspath(data),))
     found = [(name, b"".join(chunks)) for name, chunks in data.open(MAX_CONTENT)]
     return examine_contents(found, data, config, tokens=tokens, measured=measured)[0]
 
