@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 import tapegpt
@@ -393,6 +394,7 @@ def test_what_fails_inside_is_told_to_the_log_alone(client: Client, monkeypatch:
         (UnicodeDecodeError("utf-8", b"x", 0, 1, "x"), 400, "invalid_request"),
         (HTTPException(404), 404, "not_found"),
         (HTTPException(405), 405, "invalid_request"),
+        (ClientDisconnect(), 400, "invalid_request"),
         (MemoryError(), 413, "too_large"),
         (RecursionError(), 500, "failed"),
     ],

@@ -6,6 +6,7 @@ import traceback
 
 import msgspec
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from tapegpt.errors import TapeGPTError
@@ -43,6 +44,8 @@ def refusal_of(error: Exception, log: Callable[[str], None]) -> RefusedError:
             return RefusedError(404, "not_found", "there is nothing at this address: see /openapi.json")
         case HTTPException(status_code=status):
             return RefusedError(status, "invalid_request", "this address takes another method: see /openapi.json")
+        case ClientDisconnect():
+            return RefusedError(400, "invalid_request", "the request ended within its body")
         case MemoryError():
             return RefusedError(413, "too_large", "not enough memory: choose a smaller model or less data")
         case _:
