@@ -245,8 +245,9 @@ def test_labels_that_there_are_not_give_an_error() -> None:
     }.items():
         with pytest.raises(TapeGPTError, match=re.escape(message)):
             both.combination(label)
-    with pytest.raises(TapeGPTError, match="label must be a str, several in a list, or a dict, not 5"):
-        both.combination(5)
+    for wrong in (5, 0, False):
+        with pytest.raises(TapeGPTError, match=f"label must be a str, several in a list, or a dict, not {wrong}"):
+            both.combination(wrong)
     assert Labelled("x", "uv").labels == ("uv",)
     with pytest.raises(TapeGPTError, match="has two values for a column"):
         both.combination(["v", "a=u"])

@@ -198,7 +198,7 @@ class Vocabulary(Record):
 
         Raises `TapeGPTError` for what there is not, or is in several columns.
         """
-        given = [label] if isinstance(label, str) else label or ()
+        given = [label] if isinstance(label, str) else () if label is None else label
         if isinstance(given, Mapping):
             pairs = [self._find(value, str(column)) for column, value in given.items()]
         elif isinstance(given, Iterable):
