@@ -51,17 +51,15 @@ def products(k: Builder, x: View, w: View, y: View, *last: Pointer, fresh: bool,
     """
     width = k.width()
     height, size = (1, _tile_size(k, y)[1]) if last else _tile_size(k, y)
-    whole = y.rows // height * height
-    for column, vectors in blocks(k, padded(y.columns) // width, size):
-        for rows, begin, end in ((height, 0, whole), (1, whole, y.rows)):
-            for t in k.range(begin, end, rows):
-                block = y.at(t, column)
-                cells = [(r, v * width) for r in range(rows) for v in range(vectors)]
-                sums = [(r, c, k.zeros(width) if fresh else k.variable(block.vector(r, c, width))) for r, c in cells]
-                order = _order(k, w.rows, reverse, *[ids[t] for ids in last])
-                _add_products(k, x.at(t), w.at(0, column), sums, order)
-                for r, c, total in sums:
-                    block.store(r, c, total)
+    for column, vectors in blocks(k, padded(y.columns) // width, size, unrolled=1):
+        for t, rows in row_blocks(k, y.rows, height):
+            block = y.at(t, column)
+            cells = [(r, v * width) for r in range(rows) for v in range(vectors)]
+            sums = [(r, c, k.zeros(width) if fresh else k.variable(block.vector(r, c, width))) for r, c in cells]
+            order = _order(k, w.rows, reverse, *[ids[t] for ids in last])
+            _add_products(k, x.at(t), w.at(0, column), sums, order)
+            for r, c, total in sums:
+                block.store(r, c, total)
 
 
 def _tile_size(k: Builder, y: View) -> tuple[int, int]:

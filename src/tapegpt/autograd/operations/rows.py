@@ -58,10 +58,12 @@ def across(k: Builder, columns: int, kind: Type = F64) -> Iterator[tuple[Number,
         yield whole + offset, lanes
 
 
-def blocks(k: Builder, count: int, size: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
-    """Cover so many vectors in blocks: (offset of the first element, vectors), in a loop where blocks are many."""
+def blocks(
+    k: Builder, count: int, size: int, kind: Type = F64, unrolled: int = UNROLLED
+) -> Iterator[tuple[Number, int]]:
+    """Cover so many vectors in blocks: (offset of the first element, vectors), more than `unrolled` in a loop."""
     step, whole = size * k.width(kind), count // size
-    if whole > UNROLLED:
+    if whole > unrolled:
         for offset in k.range(0, whole * step, step):
             yield offset, size
     else:
