@@ -15,6 +15,7 @@ from itertools import chain, islice
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, is_number, quote
 from tapegpt.inference.columnar import Columnar
+from tapegpt.ranges import are_finite
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -108,7 +109,7 @@ class Scores(Columnar):
         self._inference, self._vocabulary, self._ranks = inference, vocabulary, array("d", ranks)
         self._counts = counts  # of labels, where the model has some
         self.index = range(len(strings)) if index is None else index  # where each is in the data
-        missing = [number for number, text in enumerate(strings) if text is None]
+        missing = () if all(strings) else [number for number, text in enumerate(strings) if text is None]
         self.texts: Sequence[str] = [text or "" for text in strings] if missing else strings  # type: ignore[assignment]
         # Of a token, the end counted as one.
         self.nats, self.unknown = _means(inference, vocabulary, self.texts, counts)
@@ -122,6 +123,8 @@ class Scores(Columnar):
             return [None] * len(self)
         shares = [100.0 * rank / len(self._ranks) for rank in range(len(self._ranks) + 1)]
         found = map(shares.__getitem__, self._inference.ranks(self.nats, self._ranks))
+        if are_finite(self.nats):
+            return list(found)
         return [share if nats == nats else None for nats, share in zip(self.nats, found, strict=True)]
 
     def as_columns(self) -> dict[str, array[float] | list[str | None]]:
