@@ -61,7 +61,7 @@ def package() -> Path | None:
 def run(program: str, **places: Path) -> str:
     """What a program prints in Pyodide; it finds folders of this machine under the names in `places`."""
     seen = {f"/{name}": os.fspath(place.resolve()) for name, place in {"tapegpt": ROOT, **places}.items()}
-    script = os.fspath(Path(__file__).with_suffix(".mjs"))
+    script = os.fspath(ROOT / "src" / "tapegpt" / "studio" / "pyodide.mjs")
     return _printed(["node", script, str(package()), json.dumps(seen), BEGIN + program])
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -120,15 +122,18 @@ def pyodide(tmp_path: Path) -> Path:
     """A folder that looks as if it had Pyodide."""
     place = tmp_path / "pyodide"
     place.mkdir()
-    for name in (*static.FILES, "msgspec-0.20.0-cp314-cp314-pyemscripten_2026_0_wasm32.whl"):
+    for name in static.FILES:
         (place / name).write_text(name)
+    with ZipFile(place / "msgspec-0.20.0-cp314-cp314-pyemscripten_2026_0_wasm32.whl", "w") as wheel:
+        wheel.writestr("msgspec/_core.so", b"")
     (place / "pyodide-lock.json").write_text('{"info": {"python": "3.14.2", "abi_version": "2026_0"}}')
     return place
 
 
 def test_the_folder_has_all_that_the_page_needs(
-    tmp_path: Path, pyodide: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pyodide: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(static, "_rehearse", lambda *_: None)
     here, there = tmp_path / "here", tmp_path / "there"
     data = tmp_path / "names.txt"
     data.write_text("\n".join(NAMES))
@@ -142,7 +147,9 @@ def test_the_folder_has_all_that_the_page_needs(
     assert Corpus.of(**settings["start"]["corpus"]) == Corpus.of(NAMES)
     labelled = Corpus.of(NAMES, tokens="words", labels={"kind": [*"ab" * 6]})
     assert Corpus.of(**static._arguments(labelled)) == labelled
-    assert sorted(path.name for path in (here / "pyodide").iterdir()) == sorted([*static.FILES, settings["msgspec"]])
+    assert sorted(path.name for path in (here / "pyodide").iterdir()) == sorted(static.FILES)
+    assert "msgspec/_core.so" in packed(here)
+    assert settings["packages"] == []
     model = tapegpt.train(NAMES, steps=5)
     static.write(str(there), Corpus.dataset("names"), "names", Limits(), model=model)
     assert json.loads((there / "studio.json").read_text())["model"] == "model.safetensors"
@@ -152,18 +159,41 @@ def test_the_folder_has_all_that_the_page_needs(
     page = (there / "index.html").read_text()
     assert "script-src 'self' https://cdn.jsdelivr.net 'wasm-unsafe-eval';" in page
     assert "https://" not in (here / "index.html").read_text()
-    names = set(ZipFile(there / "tapegpt.zip").namelist())
+    assert json.loads((there / "studio.json").read_text())["packages"] == ["msgspec"]
+    names = packed(there)
     packages = {name.partition("/")[0] for name in names}
-    assert {"tapegpt", "starlette", "anyio", "platformdirs"} <= packages
+    assert {"tapegpt", "starlette", "anyio"} <= packages
     assert not {"llvmlite", "uvicorn", "msgspec"} & packages
     assert {"tapegpt/web/studio.html", "tapegpt/data/datasets/names.txt"} <= names
     assert not [name for name in names if name.endswith(".pyc")]
+
+
+def packed(folder: Path) -> set[str]:
+    """Names of the files in a folder's archive of packages."""
+    with tarfile.open(folder / "tapegpt.pack") as archive:
+        return set(archive.getnames())
+
+
+def test_without_node_the_page_compiles_and_a_warning_says_so(
+    tmp_path: Path, pyodide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.warns(tapegpt.TapeGPTWarning, match="so the page takes seconds longer to start: install Node"):
+        static.write(tmp_path / "here", Corpus.of(NAMES), "names", Limits(), str(pyodide))
+    assert "tapegpt/studio/browser.py" in packed(tmp_path / "here")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+def test_what_node_cannot_run_is_refused(tmp_path: Path, pyodide: Path) -> None:
+    with pytest.raises(TapeGPTError, match=r"pyodide: does not run in Node \(.+\): install both anew"):
+        static.write(tmp_path / "here", Corpus.of(NAMES), "names", Limits(), str(pyodide))
 
 
 REFUSALS = {
     "has other files: give a new directory": lambda here, _: (here / "thesis.txt").write_text(""),
     "run npm install pyodide": lambda _, given: (given / "pyodide.asm.wasm").unlink(),
     "--platform pyemscripten_2026_0_wasm32 --python-version 3.14 ": lambda _, given: next(given.glob("*.whl")).unlink(),
+    "msgspec-0.20.0-.*: is no wheel: download it again": lambda _, given: next(given.glob("*.whl")).write_text("404"),
 }
 
 
@@ -203,8 +233,12 @@ def test_the_page_without_a_server(page: Any, tmp_path: Path) -> None:
     place = package()
     if place is None or not list(place.glob("msgspec-*.whl")):
         pytest.skip("needs Node, and PYODIDE, a folder with npm's package pyodide, and in that a wheel of msgspec")
-    model = tapegpt.train(["apple", "pear"], steps=50, n_embd=8)
+    model = tapegpt.train(["apple", "pear"], steps=50)
     static.write(str(tmp_path / "below"), Corpus.of(NAMES), "some names", Limits(), str(place), model)
+    names = packed(tmp_path / "below")
+    assert "tapegpt/studio/__pycache__/browser.cpython-314.pyc" in names
+    assert len([each for each in names if each.startswith("cache/")]) == 4
+    assert "asyncio/__init__.pyc" in ZipFile(tmp_path / "below" / "pyodide" / "python_stdlib.zip").namelist()
     with served(tmp_path) as address, served(tmp_path) as elsewhere:
         page.goto(f"{address}/below/")
         until(page, "document.getElementById('timing').textContent.startsWith('Model: ')")
@@ -217,6 +251,7 @@ def test_the_page_without_a_server(page: Any, tmp_path: Path) -> None:
         page.focus("#learning_rate")
         page.keyboard.press("ArrowRight")
         until(page, TRAINED, first)
+        assert "compiled" not in str(page.text_content("#timing"))
         second = page.get_attribute("#save", "href")
         page.select_option("#dataset", "own")
         page.fill("#text", "apple\npear\nplum\npapaya")

@@ -3,24 +3,29 @@
     index.html    the page, with a policy that allows requests to this folder and to Pyodide's address alone
     studio.json   where Pyodide is, and what the studio begins with
     model.safetensors  a model to begin with, if there is one: its weights alone
-    tapegpt.zip   this package, and the packages in pure Python that the studio needs, as they are installed here
+    tapegpt.pack  this package, and those that the studio needs, as a tar archive, compressed as gzip does
     pyodide/      Pyodide, if it was in a folder
     web/          scripts and styles, among them the worker in which Python runs
 
-Not here: how requests are answered in the browser (`browser.py`).
+Where Pyodide is in a folder, Node runs it once, and what it compiles becomes part of both (`rehearsal.py`). Not here:
+how requests are answered in the browser (`browser.py`).
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+import subprocess
+from tarfile import USTAR_FORMAT, TarFile, TarInfo
+from tempfile import TemporaryDirectory
+from zipfile import BadZipFile, ZipFile
 
 from tapegpt import web
 from tapegpt.data.labels import columns_of
 from tapegpt.data.vocabulary import GRAPHEMES, NAMED
-from tapegpt.errors import TapeGPTError, argument, missing, quote
+from tapegpt.errors import TapeGPTError, argument, missing, quote, warn
 from tapegpt.files import write_file
 from tapegpt.models import NAMES
 from tapegpt.models.loading import reference
@@ -40,11 +45,18 @@ if TYPE_CHECKING:
 
 PYODIDE = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
 FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
-NEEDED = ("platformdirs", "starlette")  # with what they need; msgspec is compiled, and comes from Pyodide's side
+NEEDED = ("starlette",)  # with what it needs
+COMPILED = "msgspec"  # of which there is a wheel for Pyodide
+REHEARSAL = """
+import os, sys
+os.environ["TAPEGPT_CACHE_DIR"] = "/tapegpt/cache"
+sys.path.insert(0, "/tapegpt")
+from tapegpt.studio.rehearsal import rehearse
+await rehearse("/folder")
+"""
 MODEL = "model.safetensors"
 INSTEAD = {"studio-transport.js": "studio-static.js"}  # requests are messages here
 HEAD = '<meta charset="utf-8">'
-MADE = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive
 
 
 def write(
@@ -61,17 +73,18 @@ def write(
         _check_model(model)
     _check_directory(directory)
     is_elsewhere = "://" in pyodide
-    files = {} if is_elsewhere else _pyodide(pyodide)
-    for path, content in files.items():
-        _write(directory, f"pyodide/{path}", content)
+    wheel = None
+    if not is_elsewhere:
+        files, wheel = _pyodide(pyodide)
+        for path, content in files.items():
+            _write(directory, f"pyodide/{path}", content)
     settings = {
         "pyodide": f"{pyodide.rstrip('/')}/" if is_elsewhere else "pyodide/",
-        "msgspec": next((path for path in files if path.endswith(".whl")), "msgspec"),
+        "packages": [] if wheel else [COMPILED],
         "model": MODEL if model else None,
         "start": {"name": name, "limits": limits.as_dict(), "corpus": _arguments(corpus)},
     }
     _write(directory, "studio.json", json.dumps(settings).encode())
-    _write(directory, "tapegpt.zip", _packages())
     if model is not None:
         _write(directory, MODEL, dumps(model, weights_only=True))
     for each in os.listdir(web.__path__[0]):
@@ -82,6 +95,12 @@ def write(
     allowed = policy({"script-src": f"{here} 'wasm-unsafe-eval'", "connect-src": here, "worker-src": "'self' blob:"})
     tag = f'{HEAD}\n  <meta http-equiv="Content-Security-Policy" content="{allowed}">'
     _write(directory, "index.html", web.source("studio.html").replace(HEAD, tag).encode())
+    with TemporaryDirectory() as packages:
+        for path, content in _packages(wheel):
+            _write(packages, path, content)
+        if wheel:
+            _rehearse(directory, packages)
+        _write(directory, "tapegpt.pack", _packed(packages))
 
 
 def _arguments(corpus: Corpus) -> dict[str, Any]:
@@ -118,33 +137,65 @@ def _write(directory: Path, path: str, content: bytes) -> None:
     write_file(target, content)
 
 
-def _pyodide(folder: str) -> dict[str, bytes]:
-    """The files of Pyodide, and the wheel of msgspec for it, by name."""
+def _pyodide(folder: str) -> tuple[dict[str, bytes], str]:
+    """The files of Pyodide, by name, and the path of the wheel for it."""
     try:
         files = {name: _read(os.path.join(folder, name)) for name in FILES}
-        wheels = sorted([name for name in os.listdir(folder) if name.startswith("msgspec-") and name.endswith(".whl")])
+        names = sorted(os.listdir(folder))
     except OSError as error:
         raise TapeGPTError(
             f"{error.filename}: {error.strerror}: run npm install pyodide and give {argument('pyodide')} "
             "node_modules/pyodide, or its address"
         ) from None
+    wheels = [each for each in names if each.startswith(f"{COMPILED}-") and each.endswith(".whl")]
     if not wheels:
         info = json.loads(files["pyodide-lock.json"])["info"]
         python = ".".join(info["python"].split(".")[:2])
         raise TapeGPTError(
-            f"{folder}: has no wheel of msgspec: run pip download --no-deps --only-binary :all: --platform "
-            f"pyemscripten_{info['abi_version']}_wasm32 --python-version {python} --dest {folder} msgspec"
+            f"{folder}: has no wheel of {COMPILED}: run pip download --no-deps --only-binary :all: --platform "
+            f"pyemscripten_{info['abi_version']}_wasm32 --python-version {python} --dest {folder} {COMPILED}"
         )
-    return files | {wheels[-1]: _read(os.path.join(folder, wheels[-1]))}
+    return files, os.path.join(folder, wheels[-1])
 
 
-def _packages() -> bytes:
-    """An archive of this package and of those that it needs."""
+def _rehearse(directory: Path, packages: str) -> None:
+    """Let Python in Node do what the page would do at each of its starts."""
+    places = {"/folder": os.path.abspath(directory), "/tapegpt": packages}
+    pyodide, script = os.path.join(directory, "pyodide"), os.path.join(os.path.dirname(__file__), "pyodide.mjs")
+    command = ["node", script, pyodide, json.dumps(places), REHEARSAL]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  # words, no shell
+    except OSError:
+        warn("without Node nothing is compiled beforehand, so the page takes seconds longer to start: install Node")
+        return
+    if done.returncode:
+        last = ["it gives no reason", *filter(None, done.stderr.splitlines())][-1]
+        raise TapeGPTError(f"{pyodide}: does not run in Node ({last}): install both anew")
+
+
+def _packages(wheel: str | None) -> Iterator[tuple[str, bytes]]:
+    """Files of this package and of those that it needs, among them that of a wheel."""
+    for name, path in {**dict(_own()), **_others()}.items():
+        yield name, _read(path)
+    if wheel:
+        try:
+            with ZipFile(wheel) as compiled:
+                yield from [(name, compiled.read(name)) for name in compiled.namelist()]
+        except BadZipFile:
+            raise TapeGPTError(f"{wheel}: is no wheel: download it again") from None
+
+
+def _packed(folder: str) -> bytes:
+    """An archive of all files below a folder, the same for the same files."""
     packed = io.BytesIO()
-    with ZipFile(packed, "w", ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, path in sorted({**dict(_own()), **_others()}.items()):
-            archive.writestr(ZipInfo(name, MADE), _read(path), ZIP_DEFLATED)
-    return packed.getvalue()
+    with TarFile(fileobj=packed, mode="w", format=USTAR_FORMAT) as archive:
+        for directory, folders, names in os.walk(folder):
+            folders.sort()
+            for path in [os.path.join(directory, name) for name in sorted(names)]:
+                member, content = TarInfo(os.path.relpath(path, folder).replace(os.sep, "/")), _read(path)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), mtime=0)
 
 
 def _own() -> Iterator[tuple[str, str]]:

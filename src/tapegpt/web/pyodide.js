@@ -7,22 +7,38 @@ export const INSIDE = "/tapegpt"; // where modules are, of Python's file system 
 
 const folder = new URL("../", import.meta.url);
 
-// Python with the wheels that the settings name, and these settings; `tell` is called with how far that is.
-export async function load(tell, ...wheels) {
+// Python with all packages, and the folder's settings; `tell` is called with how far that is.
+export async function load(tell) {
   const plain = fetch;
   self.fetch = counting(plain, tell);
   const settings = await (await fetch(new URL("studio.json", folder))).json();
   const home = new URL(settings.pyodide, folder).href;
-  const packages = fetch(new URL("tapegpt.zip", folder)).then((response) => response.arrayBuffer());
+  const packages = unpacked(new URL("tapegpt.pack", folder));
   const { loadPyodide } = await import(`${home}pyodide.mjs`);
-  const python = await loadPyodide({ indexURL: home });
-  const named = wheels.map((name) => (settings[name].endsWith(".whl") ? home + settings[name] : settings[name]));
-  await python.loadPackage(named, { messageCallback: () => {} });
+  const env = { TAPEGPT_CACHE_DIR: `${INSIDE}/cache` };
+  const python = await loadPyodide({ indexURL: home, env, packages: settings.packages });
   self.fetch = plain;
   tell("Starting Python …");
-  python.unpackArchive(await packages, "zip", { extractDir: INSIDE });
+  for (const [path, content] of await packages) {
+    python.FS.mkdirTree(`${INSIDE}/${path}`.replace(/\/[^/]*$/, ""));
+    python.FS.writeFile(`${INSIDE}/${path}`, content, { mode: 0o600, canOwn: true }); // others' code is not trusted
+  }
   python.runPython(`import sys; sys.path.insert(0, "${INSIDE}")`);
   return { python, settings };
+}
+
+// The files of an archive, as [path, content].
+async function unpacked(address) {
+  const { body } = await fetch(address);
+  const bytes = new Uint8Array(await new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  const text = (start, length) => new TextDecoder().decode(bytes.subarray(start, start + length)).replace(/\0.*/s, "");
+  const files = [];
+  for (let head = 0, size; bytes[head]; head += 512 * (1 + Math.ceil(size / 512))) {
+    size = parseInt(text(head + 124, 12), 8);
+    const path = [text(head + 345, 155), text(head, 100)].filter(Boolean).join("/");
+    files.push([path, bytes.subarray(head + 512, head + 512 + size)]);
+  }
+  return files;
 }
 
 // A `fetch` that tells how much has come.

@@ -19,7 +19,7 @@ onmessage = async ({ data: { path, method, headers, content }, ports: [port] }) 
 };
 
 async function start() {
-  const { python, settings } = await load((progress) => postMessage(progress), "msgspec");
+  const { python, settings } = await load((progress) => postMessage(progress));
   const { Browser } = python.pyimport("tapegpt.studio.browser");
   return { python, browser: Browser(JSON.stringify(settings.start), (line) => console.error(line)) };
 }

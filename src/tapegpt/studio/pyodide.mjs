@@ -7,7 +7,7 @@ const { loadPyodide } = await import(pathToFileURL(`${folder}/pyodide.mjs`));
 const pyodide = await loadPyodide();
 for (const [path, place] of Object.entries(JSON.parse(places))) pyodide.mountNodeFS(path, place);
 try {
-  process.exitCode = pyodide.runPython(program);
+  process.exitCode = await pyodide.runPythonAsync(program);
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;
