@@ -90,6 +90,13 @@ def test_files_that_have_just_changed_have_no_notes(package: Path, monkeypatch: 
     assert notes.recall(*OF) is None
 
 
+def test_files_that_nobody_changes_any_more_have_notes_at_once(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "SETTLED", 60.0)
+    notes.begin(settled=True)
+    notes.note(1, *OF)
+    assert notes.recall(*OF) == 1
+
+
 def test_code_of_others_ends_the_notes(package: Path, tmp_path: Path) -> None:
     notes.note(1, *OF)
     file = tmp_path / "mine.py"

@@ -28,11 +28,11 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _found: list[bytes] = []  # the package's files when this command began; none: there are no notes
 
 
-def begin() -> None:
-    """Call it when a command begins, before it imports what decides the values."""
+def begin(*, settled: bool = False) -> None:
+    """Call it when a command begins, before it imports what decides the values; `settled`: no file changes any more."""
     if os.path.isdir(_PACKAGE):
         files, changed = _files()
-        _found[:] = [files] if changed / 1e9 < time() - SETTLED else []
+        _found[:] = [files] if settled or changed / 1e9 < time() - SETTLED else []
 
 
 def end() -> None:

@@ -25,12 +25,12 @@ def curve(losses: Sequence[float], first: int = 0) -> dict[str, Any]:
 
 def thin(points: Iterable[tuple[int, float]], most: int) -> dict[str, Any]:
     """Steps and losses as at most so many means, each of the steps up to and including one."""
-    known = list(points)
-    count = min(len(known), most)
-    ends = [round(place * len(known) / count) for place in range(count + 1)] if count else []
-    groups = [known[start:end] for start, end in pairwise(ends)]
-    means = [round_digits(math.fsum(loss for _, loss in group) / len(group)) for group in groups]
-    return {"steps": [group[-1][0] for group in groups], "mean": means}
+    steps, losses = [*zip(*points, strict=True)] or ([], [])
+    count = min(len(steps), most)
+    ends = [round(place * len(steps) / count) for place in range(count + 1)] if count else []
+    groups = [*pairwise(ends)]
+    means = [round_digits(math.fsum(losses[start:end]) / (end - start)) for start, end in groups]
+    return {"steps": [steps[end - 1] for _, end in groups], "mean": means}
 
 
 def plot(losses: Sequence[float], first: int, evaluations: Sequence[Evaluation], axes: Any = None) -> Any:

@@ -20,6 +20,7 @@ onmessage = async ({ data: { path, method, headers, content }, ports: [port] }) 
 
 async function start() {
   const { python, settings } = await load((progress) => postMessage(progress));
+  python.runPython("from tapegpt.machine import notes; notes.begin(settled=True)"); // no other code runs here
   const { Browser } = python.pyimport("tapegpt.studio.browser");
   return { python, browser: Browser(JSON.stringify(settings.start), (line) => console.error(line)) };
 }
