@@ -11,9 +11,9 @@ const folder = new URL("../", import.meta.url);
 export async function load(tell) {
   const plain = fetch;
   self.fetch = counting(plain, tell);
+  const packages = unpacked(new URL("tapegpt.pack", folder));
   const settings = await (await fetch(new URL("studio.json", folder))).json();
   const home = new URL(settings.pyodide, folder).href;
-  const packages = unpacked(new URL("tapegpt.pack", folder));
   const { loadPyodide } = await import(`${home}pyodide.mjs`);
   const env = { TAPEGPT_CACHE_DIR: `${INSIDE}/cache` };
   const python = await loadPyodide({ indexURL: home, env, packages: settings.packages });
