@@ -6,6 +6,7 @@ Not here: what endpoints do, access (`guard.py`).
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import cache
 
 import msgspec
 from starlette.applications import Starlette
@@ -43,10 +44,13 @@ def application(studio: Studio, host: str, token: str | None) -> Starlette:
     """The application of a server bound to `host`; where other machines reach it, clients must know the token."""
     groups = (runs.Runs(studio), questions.Questions(studio), completions.Completions(studio))
     endpoints = [endpoint for group in groups for endpoint in group.endpoints()]
-    described = msgspec.json.encode(document(endpoints))
+
+    @cache
+    def described() -> bytes:  # in 20 ms, which no page waits for
+        return msgspec.json.encode(document(endpoints))
 
     async def openapi(_: Request) -> Response:
-        return Response(described, media_type="application/json")
+        return Response(described(), media_type="application/json")
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
