@@ -17,6 +17,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import subprocess
 from tarfile import USTAR_FORMAT, TarFile, TarInfo
 from tempfile import TemporaryDirectory
@@ -96,8 +97,7 @@ def write(
     tag = f'{HEAD}\n  <meta http-equiv="Content-Security-Policy" content="{allowed}">'
     _write(directory, "index.html", web.source("studio.html").replace(HEAD, tag).encode())
     with TemporaryDirectory() as packages:
-        for path, content in _packages(wheel):
-            _write(packages, path, content)
+        _gather(packages, wheel)
         if wheel:
             _rehearse(directory, packages)
         _write(directory, "tapegpt.pack", _packed(packages))
@@ -173,14 +173,16 @@ def _rehearse(directory: Path, packages: str) -> None:
         raise TapeGPTError(f"{pyodide}: does not run in Node ({last}): install both anew")
 
 
-def _packages(wheel: str | None) -> Iterator[tuple[str, bytes]]:
-    """Files of this package and of those that it needs, among them that of a wheel."""
+def _gather(folder: str, wheel: str | None) -> None:
+    """Copy this package and those that it needs into a folder, among them that of a wheel."""
     for name, path in {**dict(_own()), **_others()}.items():
-        yield name, _read(path)
+        target = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(path, target)
     if wheel:
         try:
             with ZipFile(wheel) as compiled:
-                yield from [(name, compiled.read(name)) for name in compiled.namelist()]
+                compiled.extractall(folder)  # noqa: S202  # zipfile's, which stays below the folder
         except BadZipFile:
             raise TapeGPTError(f"{wheel}: is no wheel: download it again") from None
 
