@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -501,6 +502,11 @@ def test_text_can_be_read_in_both_schemes(scheme: Any, views: Any) -> None:
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
     assert contrast(colours["ink"], colours["heat"]) >= 4.5
     assert (luminance(colours["ground"]) > 0.5) == (scheme == "light")
+
+
+def test_simpler_models_have_one_name_each_in_texts_and_in_pictures() -> None:
+    (line,) = [line for line in web.source("drawing.js").splitlines() if line.startswith("const LEVEL_NAMES = ")]
+    assert dict(re.findall(r'"?([\w-]+)"?: "([^"]+)"', line)) == web.LEVELS
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
