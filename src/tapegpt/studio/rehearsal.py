@@ -37,7 +37,7 @@ async def rehearse(folder: str) -> None:
     wanted = {"corpus": corpus["id"], "settings": settings, "text": text, "temperature": temperature}
     await _answer(browser, "POST", "/api/runs", wanted)
     with ZipFile(f"{folder}/pyodide/python_stdlib.zip", "a") as library:
-        for name, module in sys.modules.items():
+        for name, module in list(sys.modules.items()):
             spec = module.__spec__
             if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
                 continue
