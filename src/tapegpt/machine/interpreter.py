@@ -13,6 +13,7 @@ import operator
 import struct
 from array import array
 
+from tapegpt.machine import arithmetic
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.language import (
     BOOL,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 # The element types as memoryview formats.
 VIEWS: dict[str, Literal["d", "f", "q", "i", "I"]] = {"f64": "d", "f32": "f", "i64": "q", "i32": "i", "u32": "I"}
 
-_NAN, _INF = math.nan, math.inf
-
 
 def _wrap(bits: int) -> Callable[[int], int]:
     """An integer as so many bits in two's complement."""
@@ -70,11 +69,6 @@ _ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap(64), "i3
 _FLUSH = {**_ROUND, "f64": _flush(float, 2.0**-1022), "f32": _flush(_single, 2.0**-126)}
 
 
-def _float_to_odd(number: int) -> float:
-    """An integer as a double, rounded to odd where it is not exact: rounded to f32 afterwards, it is rounded once."""
-    return float(number if abs(number) < 1 << 53 else (number >> 10 | bool(number & 1023)) << 10)
-
-
 def _truncate(kind: Type) -> Callable[[float], int]:
     """A float as an integer of this type, rounded towards zero."""
 
@@ -85,40 +79,6 @@ def _truncate(kind: Type) -> Callable[[float], int]:
         return whole
 
     return truncate
-
-
-def _divide(a: float, b: float) -> float:
-    if b:
-        return a / b
-    return _NAN if a != a or not a else math.copysign(_INF, a) * math.copysign(1.0, b)
-
-
-def _pow(x: float, y: float) -> float:
-    try:
-        return math.pow(x, y)
-    except OverflowError:
-        return -_INF if x < 0 and y % 2 else _INF
-    except ValueError:  # a negative base and a broken exponent, or zero and a negative one
-        if x:
-            return _NAN
-        return math.copysign(_INF, x) if y % 2 == 1 else _INF
-
-
-def _exp(x: float) -> float:
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return _INF
-
-
-def _log(x: float) -> float:
-    if x > 0 or x != x:
-        return math.log(x)
-    return _NAN if x else -_INF
-
-
-def _circular(function: Callable[[float], float]) -> Callable[[float], float]:
-    return lambda x: function(x) if math.isfinite(x) else _NAN
 
 
 def fused_multiply_add(a: float, b: float, c: float) -> float:
@@ -133,7 +93,7 @@ def fused_multiply_add(a: float, b: float, c: float) -> float:
     try:
         return float(exact) if exact else a * b + c
     except OverflowError:
-        return _INF if exact > 0 else -_INF
+        return math.inf if exact > 0 else -math.inf
 
 
 def _fused_to_odd(a: float, b: float, c: float) -> float:
@@ -144,22 +104,13 @@ def _fused_to_odd(a: float, b: float, c: float) -> float:
     from fractions import Fraction
 
     error = Fraction(a) * Fraction(b) + Fraction(c) - Fraction(result)
-    return math.nextafter(result, math.copysign(_INF, error)) if error else result
+    return math.nextafter(result, math.copysign(math.inf, error)) if error else result
 
 
 LIBM: dict[str, Callable[..., float]] = {
-    "exp": _exp,
-    "log": _log,
-    "pow": _pow,
-    "sin": _circular(math.sin),
-    "cos": _circular(math.cos),
-    "tanh": math.tanh,
+    **{name: getattr(arithmetic, name) for name in ("exp", "log", "sin", "cos", "tanh")},
+    "pow": arithmetic.power,
 }
-
-
-def _quotient(a: int, b: int) -> int:
-    """The quotient towards zero, which Python's `//` rounds down."""
-    return a // b if (a < 0) == (b < 0) else -(-a // b)
 
 
 def _check_defined(operation: str, kind: Type, a: int, b: int) -> None:
@@ -175,9 +126,9 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "and": operator.and_,
     "or": operator.or_,
     "shl": operator.lshift,
-    "div": _divide,
-    "quotient": _quotient,
-    "remainder": lambda a, b: a - b * _quotient(a, b),
+    "div": arithmetic.divide,
+    "quotient": arithmetic.quotient,
+    "remainder": arithmetic.remainder,
 }
 _COMPARE = {
     symbol: getattr(operator, name)
@@ -327,7 +278,7 @@ class Interpreter(Builder):
         if name == "abs":
             return self._map(x.type, math.fabs, x)
         self._did(name, x.lanes or 1)
-        return self._map(x.type, lambda v: math.sqrt(v) if v >= 0 else _NAN, x)
+        return self._map(x.type, arithmetic.sqrt, x)
 
     def _fma(self, a: Value, b: Value, c: Value) -> Value:
         self._did("fma", a.lanes or 1)
@@ -339,24 +290,8 @@ class Interpreter(Builder):
 
     def _convert(self, value: Value, kind: Type) -> Value:
         if kind.is_float:
-            return self._map(kind, float if value.type.is_float or kind is F64 else _float_to_odd, value)
+            return self._map(kind, float if value.type.is_float or kind is F64 else arithmetic.to_odd, value)
         return self._map(kind, _truncate(kind) if value.type.is_float else int, value)
-
-    # --- threads: one only, the interpreter lock is enough ------------------------------------------------------
-
-    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
-        before = pointer[0]
-        pointer[0] = before + value
-        return before
-
-    def load_shared(self, pointer: Pointer) -> Value:
-        return pointer[0]
-
-    def pause(self) -> None:
-        return
-
-    def yield_core(self) -> None:
-        return
 
 
 def make_callable(

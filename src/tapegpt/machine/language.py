@@ -664,6 +664,24 @@ class Builder(ABC):
             raise KernelError(f"{value} cannot be converted to {kind}")
         return value if value.type is kind else self._convert(value, kind)
 
+    # --- threads: here there is one -----------------------------------------------------------------------------
+
+    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
+        """Add to an i64 that threads share; what it was. All writes before it are seen by whoever reads the sum."""
+        before = self.load_shared(pointer)
+        pointer[0] = before + value
+        return before
+
+    def load_shared(self, pointer: Pointer) -> Value:
+        """An i64 that other threads may change; what they wrote before it is seen after it."""
+        return pointer[0]
+
+    def pause(self) -> None:
+        """Tell the CPU that this is a loop that waits for another thread."""
+
+    def yield_core(self) -> None:
+        """Let the system run another thread on this core, if one is waiting for it."""
+
     # --- what each builder does its own way ---------------------------------------------------------------------
 
     @abstractmethod
@@ -679,101 +697,31 @@ class Builder(ABC):
         """Repeat the body as long as the condition, asked anew before each turn, holds."""
 
     @abstractmethod
-    def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
-        """Call another kernel."""
-
-    @abstractmethod
-    def constant(self, number: float, kind: Type, lanes: int) -> Value: ...
-
-    @abstractmethod
-    def lane_numbers(self, lanes: int) -> Value:
-        """0, 1, 2, ... as i32."""
-
-    @abstractmethod
-    def table(self, numbers: tuple[float, ...], kind: Type) -> Pointer:
-        """Where constants lie, one after the other; nobody writes them."""
-
-    @abstractmethod
-    def allocate(self, kind: Type, lanes: int) -> Variable: ...
-
-    @abstractmethod
-    def assign(self, variable: Variable, value: Value) -> None: ...
-
-    @abstractmethod
-    def read(self, variable: Operand) -> Value: ...
-
-    @abstractmethod
-    def splat(self, value: Value, lanes: int) -> Value: ...
-
-    @abstractmethod
-    def extract(self, value: Value, index: int) -> Value: ...
-
-    @abstractmethod
-    def _shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value: ...
-
-    @abstractmethod
-    def insert(self, value: Value, index: int, scalar: Value) -> Value: ...
-
-    @abstractmethod
-    def binary(self, operation: str, a: Value, b: Value) -> Value: ...
-
-    @abstractmethod
-    def compare(self, relation: str, a: Value, b: Value) -> Value: ...
-
-    @abstractmethod
-    def choose(self, mask: Value, yes: Value, no: Value) -> Value: ...
-
-    @abstractmethod
-    def external(self, name: str, arguments: list[Value]) -> Value: ...
-
-    @abstractmethod
-    def offset(self, pointer: Pointer, index: Value) -> Pointer: ...
-
-    @abstractmethod
-    def cast(self, pointer: Pointer, kind: Type) -> Pointer: ...
-
-    @abstractmethod
-    def load(self, pointer: Pointer, lanes: int) -> Value: ...
-
-    @abstractmethod
-    def store(self, pointer: Pointer, value: Value) -> None: ...
-
-    @abstractmethod
-    def _any(self, mask: Value) -> Value: ...
-
-    @abstractmethod
     def pack_bits(self, mask: Operand) -> Value:
         """The lanes of a mask as the low bits of an i64, the first lane lowest."""
 
-    @abstractmethod
-    def _lowest_bit(self, x: Value) -> Value: ...
-
-    @abstractmethod
-    def _function(self, name: str, x: Value) -> Value: ...
-
-    @abstractmethod
-    def _fma(self, a: Value, b: Value, c: Value) -> Value: ...
-
-    @abstractmethod
-    def _bitcast(self, value: Value, kind: Type) -> Value: ...
-
-    @abstractmethod
-    def _convert(self, value: Value, kind: Type) -> Value: ...
-
-    # --- threads ------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
-        """Add to an i64 that threads share; what it was. All writes before it are seen by whoever reads the sum."""
-
-    @abstractmethod
-    def load_shared(self, pointer: Pointer) -> Value:
-        """An i64 that other threads may change; what they wrote before it is seen after it."""
-
-    @abstractmethod
-    def pause(self) -> None:
-        """Tell the CPU that this is a loop that waits for another thread."""
-
-    @abstractmethod
-    def yield_core(self) -> None:
-        """Let the system run another thread on this core, if one is waiting for it."""
+    call: Callable[[Kernel, list[Pointer | Value], dict[str, Any]], None]  # arguments, constants
+    constant: Callable[[float, Type, int], Value]  # a type and lanes
+    lane_numbers: Callable[[int], Value]  # 0, 1, 2, ... as i32
+    table: Callable[[tuple[float, ...], Type], Pointer]  # where constants lie, which nobody writes
+    allocate: Callable[[Type, int], Variable]
+    assign: Callable[[Variable, Value], None]
+    read: Callable[[Operand], Value]
+    splat: Callable[[Value, int], Value]
+    extract: Callable[[Value, int], Value]
+    insert: Callable[[Value, int, Value], Value]  # at a lane a scalar
+    binary: Callable[[str, Value, Value], Value]  # an operation
+    compare: Callable[[str, Value, Value], Value]  # a relation
+    choose: Callable[[Value, Value, Value], Value]  # by a mask
+    external: Callable[[str, list[Value]], Value]  # a function of libm
+    offset: Callable[[Pointer, Value], Pointer]
+    cast: Callable[[Pointer, Type], Pointer]
+    load: Callable[[Pointer, int], Value]  # so many lanes
+    store: Callable[[Pointer, Value], None]
+    _shuffle: Callable[[Value, Value, list[int]], Value]
+    _any: Callable[[Value], Value]
+    _lowest_bit: Callable[[Value], Value]
+    _function: Callable[[str, Value], Value]  # abs or sqrt
+    _fma: Callable[[Value, Value, Value], Value]
+    _bitcast: Callable[[Value, Type], Value]
+    _convert: Callable[[Value, Type], Value]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from tapegpt.machine import source
+from tapegpt.machine import arithmetic, source
 from tapegpt.machine.language import F32, F64, I32, I64, U32, Operand, Pointer, Type, Value, Variable
 from tapegpt.machine.maker import constant_of
 from tapegpt.machine.source import ASSIGN, CLOSE, EFFECT, LOOP, OPEN, VALUE, Source, Statement, bare
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 PREFIX = "k_"  # of functions
 COUNT = 48  # bits of an integer that counts
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "shl": "<<"}
-HELPERS = '''\
-import math
+HELPERS = """\
 import struct
-
-inf, nan = math.inf, math.nan
 
 
 def codec(form):
@@ -40,63 +37,7 @@ def codec(form):
 def round1(x):
     return unpack1(pack1(x))[0]
 
-
-def single(n):
-    """An integer as f32, rounded once."""
-    return round1(float(n if -(1 << 53) < n < 1 << 53 else (n >> 10 | bool(n & 1023)) << 10))
-
-
-def divide(a, b):
-    if b:
-        return a / b
-    return nan if a != a or not a else math.copysign(inf, a) * math.copysign(1.0, b)
-
-
-def quotient(a, b):
-    return a // b if (a < 0) == (b < 0) else -(-a // b)
-
-
-def remainder(a, b):
-    return a - b * quotient(a, b)
-
-
-def sqrt(x):
-    return math.sqrt(x) if x >= 0.0 else x if x != x else nan
-
-
-def exp(x):
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return inf
-
-
-def log(x):
-    return math.log(x) if x > 0.0 or x != x else nan if x else -inf
-
-
-def power(x, y):
-    try:
-        return math.pow(x, y)
-    except OverflowError:
-        return -inf if x < 0.0 and y % 2 == 1 else inf
-    except ValueError:
-        if x:
-            return nan
-        return math.copysign(inf, x) if y % 2 == 1 else inf
-
-
-def sin(x):
-    return math.sin(x) if math.isfinite(x) else nan
-
-
-def cos(x):
-    return math.cos(x) if math.isfinite(x) else nan
-
-
-tanh = math.tanh
-fabs = math.fabs
-'''
+"""
 
 
 class Module(source.Module):
@@ -128,7 +69,9 @@ class Module(source.Module):
             for kind in (F64, F32, I64, I32, U32)
             if f"{str(kind).upper()}[" in text
         ]
-        return "\n".join([HELPERS, *codecs, *memory, "", "", text])
+        with open(arithmetic.__file__, encoding="utf-8") as file:
+            helpers = file.read().partition('"""\n\n')[2]
+        return "\n".join([helpers, HELPERS, *codecs, *memory, "", "", text])
 
 
 def _line(statement: Statement) -> str:
@@ -298,7 +241,7 @@ class _Function(Source):
         if kind is F64:
             return self._map(F64, "float({})".format, whole)
         if kind is F32:
-            return self._map(F32, "single({})".format, whole)
+            return self._map(F32, "round1(to_odd({}))".format, whole)
         return self._of_lanes(kind, value.lanes, self._lanes_of(whole))
 
     # --- memory -------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from tapegpt.machine.language import (
     U32,
     Argument,
     Kernel,
-    Number,
     Operand,
     Pointer,
     Type,
@@ -691,23 +690,9 @@ class _Function(Maker):
             return self._vector(kind, lanes, [self._op("v128", _WIDEN[between], part) for part in low])
         return self._one_by_one(kind, lambda x: self._op(scalar, op, x), value)
 
-    # --- threads: there is one ------------------------------------------------------------------------------------
-
-    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
-        self._shared(pointer)
-        before = self.load(pointer, 0)
-        self.store(pointer, before + self.coerce(value, I64, 0))
-        return before
-
     def load_shared(self, pointer: Pointer) -> Value:
         self._shared(pointer)
         return self.load(pointer, 0)
-
-    def pause(self) -> None:
-        return
-
-    def yield_core(self) -> None:
-        return
 
 
 def _depth(node: Node) -> int:
