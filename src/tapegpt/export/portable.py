@@ -117,6 +117,21 @@ def name_of(model: GPT) -> str:
     return f"A {'GPT' if type(model.config) is Config else 'model'} of {amount(model.num_parameters, 'parameter')}"
 
 
+def template(name: str) -> str:
+    """The text of a file of this folder."""
+    from importlib.resources import files
+
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+def fill(name: str, /, **values: object) -> bytes:
+    """A template with each `@name@` in it replaced by a value; what is not ASCII is an escape."""
+    import re
+
+    text = re.sub(r"@(\w+)@", lambda found: str(values[found[1]]), template(name))
+    return text.encode("ascii", "backslashreplace")
+
+
 class Regions:
     """The regions of a memory, one after the other."""
 
