@@ -16,7 +16,7 @@ from tapegpt.autograd.operations.elementwise import Rule
 from tapegpt.autograd.rewrites import ROWS
 from tapegpt.data.corpus import Corpus
 from tapegpt.engines.adam import Schedule, adam_update
-from tapegpt.engines.base import Adam
+from tapegpt.engines.base import Adam, Parameters
 from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.fast.adam import Move, adamw, adamw_rows, gather_gradients
 from tapegpt.engines.graph import exact_graph, fast_graph
@@ -26,8 +26,8 @@ from tapegpt.machine.assembly import annotate
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
-from tapegpt.machine.target import WASM
-from tapegpt.models.trained import make_engine
+from tapegpt.machine.target import WASM, Target
+from tapegpt.models.trained import GPT, make_engine
 from tapegpt.settings import Settings
 
 TYPE_CHECKING = False
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from tapegpt.autograd.node import Node
     from tapegpt.data.tokens import Tokens
     from tapegpt.data.vocabulary import Vocabulary
-    from tapegpt.engines.base import Parameters
-    from tapegpt.machine.target import Target
-    from tapegpt.models.trained import GPT
 
 STAGES = ("python", "tape", "llvm", "asm", "wasm")
 DEFAULTS = ("attention", "linear")  # kinds to look at where none is said
@@ -70,7 +67,7 @@ class Anatomy:
     def _parts(self) -> list[Part]:
         tape = self.tape
         nodes = [node for node in tape.nodes if node.operation]
-        kinds = [_kind(node) for node in nodes]
+        kinds = [node.operation.name.split()[0] for node in nodes if node.operation]
         parts = []
         for place, node in enumerate(nodes):
             kind, number = kinds[place], kinds[: place + 1].count(kinds[place])
@@ -203,9 +200,7 @@ class Anatomy:
 
     def _python(self, part: Part) -> str:
         """The source of an operation's methods, of the kernels that they call and of these kernels' helpers."""
-        module = _Heard(self.target)
-        for stage, kernel in part.kernels.items():
-            module.add(kernel, {}, stage)
+        module = _Heard(self.target).add_all({stage: (kernel, {}) for stage, kernel in part.kernels.items()})
         texts = [f"# {part.name}" + (f": %{part.node.index} = {self.expression(part.node)}" if part.node else "")]
         if part.node:
             operation = part.node.operation
@@ -219,10 +214,7 @@ class Anatomy:
         return "\n\n".join(dict.fromkeys(texts))
 
     def _module(self, part: Part) -> Module:
-        module = Module(self.target)
-        for kernel in part.kernels.values():
-            module.add(kernel, {}, kernel.name)
-        return module
+        return Module(self.target).add_all({kernel.name: (kernel, {}) for kernel in part.kernels.values()})
 
     def _assembly(self, part: Part) -> str:
         try:
@@ -236,10 +228,8 @@ class Anatomy:
     def _webassembly(self, part: Part) -> str:
         """The part's kernels as they are for WebAssembly's vectors."""
         target = self.target if self.target.name == "wasm" else WASM
-        module = wasm.Module(target)
-        for kernel in Anatomy(self.config, self.vocab_size, self.engine, target).find(part.name).kernels.values():
-            module.add(kernel, {}, kernel.name)
-        return str(module)
+        kernels = Anatomy(self.config, self.vocab_size, self.engine, target).find(part.name).kernels.values()
+        return str(wasm.Module(target).add_all({kernel.name: (kernel, {}) for kernel in kernels}))
 
     # --- numbers ------------------------------------------------------------------------------------------------
 
@@ -311,11 +301,6 @@ class _Heard(Module):
         if fixed not in calls:
             calls.append(fixed)
         return super().internal(kernel, constants)
-
-
-def _kind(node: Node) -> str:
-    assert node.operation
-    return node.operation.name.split()[0]
 
 
 # --- Python sources ---------------------------------------------------------------------------------------------

@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 
 from tapegpt.errors import TapeGPTError, argument
-from tapegpt.files import write_file
+from tapegpt.files import Path, write_file
 from tapegpt.lazy import importer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.files import Path
     from tapegpt.models.trained import GPT
 
 KINDS = {

@@ -10,14 +10,13 @@ from __future__ import annotations
 from array import array
 from itertools import groupby
 
-from tapegpt.export.portable import TRIES, fill, name_of, portable, template
+from tapegpt.export.portable import TRIES, Portable, fill, name_of, portable, template
 from tapegpt.machine.c import Module, helpers
 from tapegpt.machine.target import C
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.export.portable import Portable
     from tapegpt.models.trained import GPT
 
 FEW = 1000  # zeros one after the other that are written; more are left out, which C++ does not take
@@ -25,9 +24,8 @@ FEW = 1000  # zeros one after the other that are written; more are left out, whi
 
 def export(model: GPT) -> bytes:
     """The file; raises `TapeGPTError` for an ensemble."""
-    about, module = portable(model, C), Module(C)
-    for name, (kernel, constants) in about.entries.items():
-        module.add(kernel, constants, name)
+    about = portable(model, C)
+    module = Module(C).add_all(about.entries)
     vocabulary = about.vocabulary
     texts = [text.encode("utf-8", "surrogatepass") for text in vocabulary]
     pairs = [(*pair, vocabulary.columns.index(pair[0])) for pair in vocabulary.pairs]

@@ -40,10 +40,7 @@ def data(model: GPT, room: int = ROOM, rows: int = 1, *, train: bool = False) ->
     own, training = portable(model, TARGET, room, rows), None
     if train:
         own, training = with_training(own, model, TARGET)
-    module = Module(TARGET)
-    for name, (kernel, constants) in own.entries.items():
-        module.add(kernel, constants, name)
-    parts = [module.binary(), own.parameters]
+    parts = [Module(TARGET).add_all(own.entries).binary(), own.parameters]
     if training:
         parts += [training.parameters, training.documents]
     return {

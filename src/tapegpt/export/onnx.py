@@ -215,10 +215,6 @@ def _layer_norm(graph: Graph, node: Node, inputs: list[str]) -> str:
     return _rmsnorm(graph, node, [graph.add("Sub", x, graph.add("ReduceMean", x, graph.whole(1)))])
 
 
-def _linear(graph: Graph, node: Node, inputs: list[str]) -> str:
-    return graph.add("Gemm", *inputs[:2], transB=1)
-
-
 def _columns(graph: Graph, node: Node, inputs: list[str]) -> str:
     operation: Any = node.operation
     every = graph.add("Concat", *inputs, axis=1) if len(inputs) > 1 else inputs[0]
@@ -295,7 +291,7 @@ _FORMS: dict[type[object], Form] = {
     Embedding: lambda graph, node, inputs: graph.add("Gather", *inputs),
     GRU: _gru,
     LayerNorm: _layer_norm,
-    Linear: _linear,
+    Linear: lambda graph, node, inputs: graph.add("Gemm", *inputs[:2], transB=1),
     LogSoftmax: lambda graph, node, inputs: graph.add("LogSoftmax", *inputs, axis=1),
     Max: _reduction,
     Mean: _reduction,

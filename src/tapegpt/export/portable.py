@@ -29,9 +29,9 @@ from tapegpt.engines import exact_kernels
 from tapegpt.engines.compiled import Generation
 from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.fast import generation as fast_kernels
-from tapegpt.engines.graph import exact_graph
+from tapegpt.engines.graph import Graph, exact_graph
 from tapegpt.errors import TapeGPTError, quote
-from tapegpt.machine.language import F32, F64, I64, U32, Builder, F64s, Int, Kernel, Real, Type
+from tapegpt.machine.language import F32, F64, I64, U32, Builder, F64s, Int, Kernel, Operand, Pointer, Real, Type, Value
 from tapegpt.machine.memory import Memory
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.data.vocabulary import Vocabulary
-    from tapegpt.engines.graph import Graph
-    from tapegpt.machine.language import Operand, Pointer, Value
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 
@@ -188,7 +186,12 @@ def _kernels(own: _Arithmetic, at: Callable[..., list[Pointer]], vocab_size: int
 
 
 class _Exact:
-    """The arithmetic of microgpt.py."""
+    """The arithmetic of microgpt.py.
+
+    `prepare` is what follows from parameters alone; `generate` takes memory for shared, work, weights and random;
+    `logits` are those behind a token at position t; `probabilities` of all tokens are written to a row, and give -log p
+    of one.
+    """
 
     engine, real = "exact", F64
 
@@ -200,22 +203,18 @@ class _Exact:
         self.parameters = parameter_bytes(graph, model)
 
     def prepare(self, k: Builder, shared: Pointer, work: Pointer) -> None:
-        """What follows from parameters alone."""
         self._graph.prepare(k, shared)
 
     def generate(self, k: Builder, *memory: Pointer, strings: dict[str, Any], temperature: Operand) -> None:
-        """The string that the engine gives next, of memory for shared, work, weights and random."""
         exact_kernels.generation_kernel(self._graph)(k, *memory, Generation(**strings), temperature)
 
     def logits(self, k: Builder, shared: Pointer, work: Pointer, t: Operand, token: Operand) -> Pointer:
-        """Those behind a token at position t."""
         layout, t = self._layout, k.value(t)
         Rows(work, layout.about).tell(t, {"tokens": token, "positions": t, "noise": 0})
         self._forward(k, shared, work, t, t + 1)
         return work + layout.logits + t * row_stride(layout.vocab_size)
 
     def probabilities(self, k: Builder, logits: Pointer, weights: Pointer, row: Pointer, token: Operand) -> Value:
-        """Write those of all tokens to a row; -log p of one."""
         count = self._layout.vocab_size
         scale = power(k, exponentiate(k, logits, weights, count), -1.0)
         for i in k.range(count):
@@ -224,7 +223,7 @@ class _Exact:
 
 
 class _Fast:
-    """The arithmetic of the engine fast."""
+    """The arithmetic of the engine fast, as `_Exact` has it."""
 
     engine, real = "fast", F32
 
@@ -236,11 +235,9 @@ class _Fast:
         self.parameters = parameter_bytes(decoding.graph, model)
 
     def prepare(self, k: Builder, shared: Pointer, work: Pointer) -> None:
-        """What follows from parameters alone."""
         self._decoding.prepare(k, shared, work)
 
     def generate(self, k: Builder, *memory: Pointer, strings: dict[str, Any], temperature: Operand) -> None:
-        """The string that the engine gives next, of memory for shared, work, weights and random."""
         shared, work, _, random = memory
         rows, stream = ((work + offset).cast(I64) for offset in (self._rows, self._stream))
         upper = word(k, random)
@@ -249,14 +246,12 @@ class _Fast:
         fast_kernels.generation_kernel(self._decoding)(k, shared, work, generation, temperature)
 
     def logits(self, k: Builder, shared: Pointer, work: Pointer, t: Operand, token: Operand) -> Pointer:
-        """Those behind a token at position t."""
         layout = self._layout
         Rows(work, layout.about).tell(k.integer(0), {"tokens": token, "positions": t, "lines": 0})
         self._decoding.forward(k, shared, work, k.integer(0), k.integer(1))
         return work + layout.logits
 
     def probabilities(self, k: Builder, logits: Pointer, weights: Pointer, row: Pointer, token: Operand) -> Value:
-        """Write those of all tokens to a row; -log p of one."""
         count = self._layout.vocab_size
         total, largest = fast_exponentiate(k, logits, weights, count)
         for i in k.range(count):

@@ -27,9 +27,7 @@ _SIZES = {"key": 4, "ids": 4}  # of the numbers in a region, where they have not
 def export(model: GPT) -> bytes:
     """The file; raises `TapeGPTError` for an ensemble."""
     about = portable(model, PYTHON)
-    module = Module(PYTHON, about.size)
-    for name, (kernel, constants) in about.entries.items():
-        module.add(kernel, constants, name)
+    module = Module(PYTHON, about.size).add_all(about.entries)
     code, real = ("d", F64) if about.engine == "exact" else ("f", F32)
     numbers = array(code, about.parameters)
     if sys.byteorder == "big":

@@ -15,8 +15,8 @@ from tapegpt.engines import exact_kernels
 from tapegpt.engines.adam import Schedule, scratch_size
 from tapegpt.engines.compiled import POWERS, SYNC, Documents, Numbers, Steps
 from tapegpt.engines.fast import training as fast_kernels
-from tapegpt.engines.graph import exact_graph, fast_graph
-from tapegpt.export.portable import parameter_bytes
+from tapegpt.engines.graph import Graph, exact_graph, fast_graph
+from tapegpt.export.portable import Portable, Regions, parameter_bytes
 from tapegpt.machine.language import F64, I64, U32, Builder, F64s, Int, Kernel, Type
 from tapegpt.record import Record
 from tapegpt.training.recording import replay
@@ -26,8 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.engines.graph import Graph
-    from tapegpt.export.portable import Portable, Regions
     from tapegpt.machine.target import Target
     from tapegpt.models.trained import GPT
 

@@ -10,32 +10,17 @@ from __future__ import annotations
 import struct
 
 from tapegpt.machine import maker
-from tapegpt.machine.language import (
-    BOOL,
-    F32,
-    F64,
-    FLOATS,
-    I32,
-    I64,
-    U32,
-    Argument,
-    Kernel,
-    Number,
-    Operand,
-    Pointer,
-    Type,
-    Value,
-    Variable,
-)
+from tapegpt.machine.language import BOOL, F32, F64, FLOATS, I32, I64, U32, Pointer, Value, Variable
 from tapegpt.machine.maker import Maker, constant_of
-from tapegpt.machine.target import OUTSIDE
+from tapegpt.machine.target import OUTSIDE, Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.machine.target import Target
+    from tapegpt.machine.language import Argument, Kernel, Number, Operand, Type
+
 
 # "no-builtins" keeps LLVM from turning loops into calls of memset and memcpy, which the image could not resolve.
 _HEADER = f"@outside = hidden global [{len(OUTSIDE)} x ptr] zeroinitializer, align 8"

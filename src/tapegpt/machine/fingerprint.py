@@ -251,8 +251,8 @@ class _Walk:
     def _object(self, value: Any, kind: type) -> None:
         """Tell what pickle would keep."""
         try:
-            reduce: Any = dispatch_table.get(kind, _reduce)
-            kept = reduce(value)
+            reduce: Any = dispatch_table.get(kind)
+            kept = reduce(value) if reduce else value.__reduce_ex__(4)
         except Exception:  # noqa: BLE001  # whatever an object says that will not be pickled
             self.told.append(urandom(16))
             return
@@ -287,10 +287,6 @@ def _is_own(module: str | None) -> bool:
         file = getattr(sys.modules.get(top), "__file__", None) or sys.base_prefix
         own = _own[module] = top in sys.stdlib_module_names and file.startswith(sys.base_prefix)
     return own
-
-
-def _reduce(value: object) -> Any:
-    return value.__reduce_ex__(4)
 
 
 def _reduces_as_all(kind: type) -> bool:

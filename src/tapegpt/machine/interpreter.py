@@ -15,22 +15,7 @@ from array import array
 
 from tapegpt.machine import arithmetic
 from tapegpt.machine.emitter import Module
-from tapegpt.machine.language import (
-    BOOL,
-    F32,
-    F64,
-    I32,
-    I64,
-    U32,
-    Builder,
-    Kernel,
-    Number,
-    Operand,
-    Pointer,
-    Type,
-    Value,
-    Variable,
-)
+from tapegpt.machine.language import BOOL, F32, F64, I32, I64, U32, Builder, Pointer, Value, Variable
 from tapegpt.machine.memory import Address
 from tapegpt.machine.signature import KernelError
 
@@ -39,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Literal
 
+    from tapegpt.machine.language import Kernel, Number, Operand, Type
     from tapegpt.machine.target import Target
 
 # The element types as memoryview formats.

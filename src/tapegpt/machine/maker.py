@@ -9,32 +9,17 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from abc import ABC, abstractmethod
 
-from tapegpt.machine.language import (
-    BOOL,
-    F32,
-    FLOATS,
-    I64,
-    INTEGERS,
-    U32,
-    Argument,
-    Builder,
-    Kernel,
-    Number,
-    Operand,
-    Pointer,
-    Traced,
-    Type,
-    Value,
-)
+from tapegpt.machine.language import BOOL, F32, FLOATS, I64, INTEGERS, U32, Builder, Pointer, Value
 from tapegpt.machine.signature import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
-    from typing import Any
+    from typing import Any, Self
 
+    from tapegpt.machine.language import Argument, Kernel, Number, Operand, Traced, Type
+    from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 
 _RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
@@ -73,7 +58,7 @@ def _caller() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-class Module(ABC):
+class Module:
     """The functions of entry kernels and of every kernel that they call."""
 
     def __init__(self, target: Target) -> None:
@@ -85,6 +70,12 @@ class Module(ABC):
         """Make an entry kernel, under an exported name."""
         self._owners[name] = self
         self._make(kernel, constants, name, is_entry=True)
+
+    def add_all(self, entries: Entries) -> Self:
+        """The same with entry kernels under the names that they are exported by."""
+        for name, (kernel, constants) in entries.items():
+            self.add(kernel, constants, name)
+        return self
 
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, made at the first call."""
@@ -100,8 +91,7 @@ class Module(ABC):
         self._functions[name] = None  # present while it is made, so that recursion ends
         self._functions[name] = self._maker(name, is_entry).make(kernel, constants)
 
-    @abstractmethod
-    def _maker(self, name: str, is_entry: bool) -> Maker: ...
+    _maker: Callable[[str, bool], Maker]  # of a function, by its name and whether it is an entry
 
 
 class Maker(Builder):
@@ -129,11 +119,12 @@ class Maker(Builder):
             raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
         return self._finish(kernel)
 
-    @abstractmethod
-    def _argument(self, name: str, argument: Argument) -> Any: ...
-
-    @abstractmethod
-    def _finish(self, kernel: Kernel) -> Any: ...
+    # What each makes its own way; names and instructions are of its own kinds.
+    _argument: Callable[[str, Argument], Any]
+    _finish: Callable[[Kernel], Any]
+    _each_time: Callable[[str, Any], Any]  # the name, which begins so, of what an instruction computes
+    _loop: Callable[[Any, Any, int], Iterator[Any]]  # from first to last over `_turns`: the name of the index in each
+    _remember: Callable[[], Callable[[], None]]  # a function that takes back all that is made after this
 
     # --- names --------------------------------------------------------------------------------------------------
 
@@ -160,9 +151,6 @@ class Maker(Builder):
             name = self._known[instruction] = self._each_time(stem, instruction)
         return name
 
-    @abstractmethod
-    def _each_time(self, stem: str, instruction: Any) -> Any: ...
-
     # --- control flow -------------------------------------------------------------------------------------------
 
     def range(self, *bounds: Number) -> Iterator[Value]:
@@ -172,10 +160,6 @@ class Maker(Builder):
         first, last = self._data(self.integer(start)), self._data(self.integer(stop))
         for turn in self._loop(first, last, step):
             yield Value(self, I64, 0, self._begin(turn))
-
-    @abstractmethod
-    def _loop(self, first: Any, last: Any, step: int) -> Iterator[Any]:
-        """A loop over `_turns`: the name of the index in each."""
 
     def _condition(self, condition: Operand) -> Any:
         """The name of what a branch depends on."""
@@ -205,10 +189,6 @@ class Maker(Builder):
         yield from self._body()
         self._rehearses = False
         forget()
-
-    @abstractmethod
-    def _remember(self) -> Callable[[], None]:
-        """A function that takes back all that is made after this."""
 
     # --- checks -------------------------------------------------------------------------------------------------
 

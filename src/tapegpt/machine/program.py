@@ -73,7 +73,9 @@ class Program(Local):
         self.notice = ""
         self.compile_seconds = 0.0  # spent on making code that was not in the cache
         self._given, self._counted, self._interface = entries, tuple(counted), interface
-        self._signatures = interface.signatures if interface else _signatures(self._entries)
+        self._signatures = interface.signatures if interface else {}
+        if not interface:
+            self._signatures = {name: kernel.signature for name, (kernel, _) in self._entries.items()}
         self._functions: dict[str, Callable[..., None]] = {}
         self._code: object = None  # keeps the machine code alive
         if self.target.name != "interpreted":
@@ -176,19 +178,13 @@ class Program(Local):
         """The program as LLVM IR text."""
         from tapegpt.machine.emitter import Module
 
-        module = Module(self.target, self._counted)
-        for name, (kernel, constants) in self._entries.items():
-            module.add(kernel, constants, name)
-        return str(module)
+        return str(Module(self.target, self._counted).add_all(self._entries))
 
     def wasm(self, *, is_side: bool = False) -> bytes:
         """The program, made for the target `WASM`, as a WebAssembly module (see `wasm.Module`)."""
         from tapegpt.machine.wasm import Module
 
-        module = Module(self.target, is_side=is_side)
-        for name, (kernel, constants) in self._entries.items():
-            module.add(kernel, constants, name)
-        return module.binary()
+        return Module(self.target, is_side=is_side).add_all(self._entries).binary()
 
     def assembly(self) -> str:
         """The program as LLVM's assembly text for the target."""
@@ -248,10 +244,6 @@ def _function(signature: Signature, address: int) -> Callable[..., None]:
         function(*[a.number if isinstance(a, Address) else a for a in arguments])
 
     return run
-
-
-def _signatures(entries: Entries) -> dict[str, Signature]:
-    return {name: kernel.signature for name, (kernel, _) in entries.items()}
 
 
 def _forget(key: str, gone: ref[Code]) -> None:

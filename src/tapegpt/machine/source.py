@@ -7,7 +7,6 @@ it is used. Not here: threads, for which nobody asks in these languages.
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
 from collections import Counter
 from itertools import chain
 
@@ -135,21 +134,13 @@ class Source(Maker):
 
     # --- what each language writes its own way ------------------------------------------------------------------
 
-    @abstractmethod
-    def _literal(self, number: float, kind: Type) -> str: ...
-
-    @abstractmethod
-    def _floats(self, kind: Type, lanes: int, texts: list[str]) -> Value:
-        """What arithmetic on floats gives, rounded to the type."""
-
-    @abstractmethod
-    def _integers(self, operation: str, a: Value, b: Value) -> Value: ...
-
-    @abstractmethod
-    def _quotient(self, a: str, b: str) -> str: ...
-
-    @abstractmethod
-    def _choice(self, mask: str, yes: str, no: str) -> str: ...
+    _literal: Callable[[float, Type], str]
+    _floats: Callable[[Type, int, list[str]], Value]  # what arithmetic on floats gives, rounded to the type
+    _integers: Callable[[str, Value, Value], Value]
+    _quotient: Callable[[str, str], str]
+    _choice: Callable[[str, str, str], str]  # by a mask
+    _header: Callable[[str, str, str, int], str]  # the beginning of a loop over numbers
+    _outside: Callable[[str], str]  # what a function of libm is called
 
     # --- text ---------------------------------------------------------------------------------------------------
 
@@ -210,10 +201,6 @@ class Source(Maker):
         for _ in self._turns():
             yield self._fresh("i") if self._rehearses else index
         self._say(CLOSE, "")
-
-    @abstractmethod
-    def _header(self, index: str, first: str, last: str, step: int) -> str:
-        """The beginning of a loop over numbers."""
 
     def when(self, condition: Operand) -> Iterator[None]:
         self._say(OPEN, self._IF.format(self._condition(condition)))
@@ -294,10 +281,6 @@ class Source(Maker):
 
     def external(self, name: str, arguments: list[Value]) -> Value:
         return self._values(F64, 0, [f"{self._outside(name)}({', '.join(map(self._data, arguments))})"])
-
-    @abstractmethod
-    def _outside(self, name: str) -> str:
-        """What a function of libm is called."""
 
     def _function(self, name: str, x: Value) -> Value:
         called = self._rounded({"abs": "fabs"}.get(name, name), x.type)

@@ -10,22 +10,7 @@ from __future__ import annotations
 import struct
 
 from tapegpt.machine import maker
-from tapegpt.machine.language import (
-    BOOL,
-    F32,
-    F64,
-    FLOATS,
-    I32,
-    I64,
-    U32,
-    Argument,
-    Kernel,
-    Operand,
-    Pointer,
-    Type,
-    Value,
-    Variable,
-)
+from tapegpt.machine.language import BOOL, F32, F64, FLOATS, I32, I64, U32, Pointer, Value, Variable
 from tapegpt.machine.maker import Maker, constant_of
 from tapegpt.machine.opcodes import TYPES, encode, label, name, quote, row, section, unsigned
 from tapegpt.machine.signature import KernelError
@@ -36,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from typing import Any
 
+    from tapegpt.machine.language import Argument, Kernel, Operand, Type
     from tapegpt.machine.opcodes import Instruction
     from tapegpt.machine.target import Target
 
