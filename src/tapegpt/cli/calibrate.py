@@ -7,7 +7,7 @@ from array import array
 from tapegpt.cli.console import notice, print_json, table
 from tapegpt.cli.data import check_file, data_arguments, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, option
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import FEW, Calibration
 from tapegpt.ranges import Number
@@ -29,8 +29,8 @@ def arguments(parser: ArgumentParser) -> None:
     about = "print only the threshold that this share of good strings exceeds, for score --threshold"
     option(parser, "--alarm-rate", Number(0, 1, "()"), about)
     about = "with --labels, model file to write, with label probabilities calibrated on these strings"
-    parser.add_argument("-o", "--output", metavar="FILE", help=about)
-    parser.add_argument("--json", action="store_true", help="JSON")
+    option(parser, "-o, --output", "FILE", about)
+    switch(parser, "--json", "JSON")
 
 
 def run(options: Namespace) -> int:

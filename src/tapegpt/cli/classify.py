@@ -6,11 +6,11 @@ import math
 import sys
 
 from tapegpt.cli.console import notice, output, watched
-from tapegpt.cli.data import data_arguments, stream_of
+from tapegpt.cli.data import data_arguments, stream_of, write_table
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option, output_argument
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option, output_argument, switch
 from tapegpt.data.labels import labels_of
-from tapegpt.data.rows import OUTPUT_FORMATS
+from tapegpt.data.rows import OUTPUT_FORMATS, Rows
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf
 from tapegpt.text import amount, json_line, line_writer, visible
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tapegpt.data.sources import Source
+    from tapegpt.data.writers import Added
     from tapegpt.inference.classes import Classes
     from tapegpt.models.trained import GPT
 
@@ -31,13 +32,13 @@ def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     data_arguments(parser.add_argument_group("strings"), "standard input")
     about = "column of labels to predict, by its name in the training data [all columns together]"
-    parser.add_argument("--by", metavar="COLUMN", help=about)
+    option(parser, "--by", "COLUMN", about)
     label_argument(parser, "all strings")
     shown = parser.add_argument_group("output")
     output_argument(shown, "labels")
     about = "table with all columns of DATA and the labels: csv, tsv, jsonl, parquet, or text"
     option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about, default="text")
-    shown.add_argument("--json", action="store_true", help="JSON lines, with the probabilities of all labels")
+    switch(shown, "--json", "JSON lines, with the probabilities of all labels")
     parser.epilog = (
         "MODEL must have been trained with --labels. If DATA has the true labels, in columns named by --labels, the "
         "last line shows how many predictions are right. Probabilities are calibrated if the training had "
@@ -51,30 +52,23 @@ def run(options: Namespace) -> int:
     model, source = load_model(options), stream_of(options)
     model.classify([], by=options.by, label=options.label)  # refused before the data are read
     tally = _Tally(model, source)
+
+    def classify(texts: Sequence[str | None]) -> Classes:
+        found = model.classify(texts, by=options.by, label=options.label)
+        tally.add(texts, found)
+        return found
+
+    def add(rows: Rows) -> tuple[Rows, Added]:  # nothing to those that are blank
+        return rows, classify([text or None for text in source.chosen(rows)]).as_columns()
+
     with output(options.output):
         if options.output_format == "text":
-            batches = watched(source.batches(keep_blank=True), "string", len)
-            for texts in batches:
-                found = model.classify(texts, by=options.by, label=options.label)
-                tally.add(texts, found)
-                _print(model, texts, found, as_json=options.json)
+            for texts in watched(source.batches(keep_blank=True), "string", len):
+                _print(model, texts, classify(texts), as_json=options.json)
         else:
-            _write(model, source, options, tally)
+            write_table(options.output_format, source, map(add, watched(source.tables(), "row", len)))
     tally.tell()
     return 0
-
-
-def _write(model: GPT, source: Source, options: Namespace, tally: _Tally) -> None:
-    """Write the rows, nothing said of those that are blank."""
-    from tapegpt.data.writers import table_writer
-
-    with table_writer(sys.stdout.buffer, options.output_format, source) as write:
-        for rows in watched(source.tables(), "row", len):
-            texts = [text or None for text in source.chosen(rows)]
-            found = model.classify(texts, by=options.by, label=options.label)
-            tally.add(texts, found)
-            write(rows, found.as_columns())
-            sys.stdout.flush()
 
 
 def _print(model: GPT, texts: Sequence[str], found: Classes, *, as_json: bool) -> None:

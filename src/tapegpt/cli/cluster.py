@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 
 from tapegpt.cli.console import STDOUT, StatusLine
-from tapegpt.cli.options import Group, Namespace, flag
+from tapegpt.cli.options import Group, Namespace, flag, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import amount
 
@@ -27,15 +27,13 @@ FORMATS = ("text", "jsonl", "parquet")
 
 def ray_argument(group: Group) -> None:
     """Declare the address."""
-    about = "on a cluster of Ray: local, auto, or HOST:PORT of its head [this process]"
-    group.add_argument("--ray", metavar="ADDRESS", help=about)
+    option(group, "--ray", "ADDRESS", "on a cluster of Ray: local, auto, or HOST:PORT of its head [this process]")
 
 
 def bulk_arguments(group: Group) -> None:
     """Declare the address, and where those write who work there."""
     ray_argument(group)
-    about = "with --ray: new directory for the files, shared by all machines"
-    group.add_argument("--output-dir", metavar="DIR", help=about)
+    option(group, "--output-dir", "DIR", "with --ray: new directory for the files, shared by all machines")
 
 
 def check_bulk(options: Namespace, refused: tuple[str, ...], needing: tuple[str, ...] = ()) -> None:

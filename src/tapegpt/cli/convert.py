@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.cli.models import load_model, model_file, own_class_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, option
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 from tapegpt.errors import TapeGPTError
 from tapegpt.models.gpt import Config
 
@@ -11,17 +11,14 @@ SUFFIXES = (".json", ".safetensors")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    about = "model file, directory of a run, or JSON with a state_dict of microgpt.py"
-    parser.add_argument("model", metavar="IN", help=about)
-    parser.add_argument("target", metavar="OUT", help="file to write, its name ending in .json or .safetensors")
+    option(parser, "model", "IN", "model file, directory of a run, or JSON with a state_dict of microgpt.py")
+    option(parser, "target", "OUT", "file to write, its name ending in .json or .safetensors")
     own_class_argument(parser)
-    about = "only the weights: nothing to resume, nothing about the training data"
-    parser.add_argument("--weights-only", action="store_true", help=about)
+    switch(parser, "--weights-only", "only the weights: nothing to resume, nothing about the training data")
     foreign = parser.add_argument_group("what a state_dict of microgpt.py does not contain")
     option(foreign, "--n-head", Config.ranges["n_head"], "attention heads", default=4)
-    foreign.add_argument("--vocabulary", metavar="TEXT", help="its characters, in any order [what IN says]")
-    about = "training data, whose characters are the vocabulary"
-    foreign.add_argument("--training-data", nargs="+", metavar="FILE", help=about)
+    option(foreign, "--vocabulary", "TEXT", "its characters, in any order [what IN says]")
+    option(foreign, "--training-data", "FILE", "training data, whose characters are the vocabulary", nargs="+")
 
 
 def run(options: Namespace) -> int:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from tapegpt.cli.console import STDOUT, notice
-from tapegpt.cli.options import Group, Namespace, given, setting_arguments
+from tapegpt.cli.options import Group, Namespace, given, option, setting_arguments
 from tapegpt.data.packed import STDIN
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
@@ -17,28 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tapegpt.data.corpus import Corpus
+    from tapegpt.data.rows import Rows
+    from tapegpt.data.writers import Added
 
 DEFAULT_DATA = "input.txt"
 
 
-def data_arguments(group: Group, default: str = "./input.txt, or names") -> None:
-    """Declare them; the default is what help says of no DATA."""
+def data_arguments(group: Group, default: str = "") -> None:
+    """Declare them; the default is what help says of no DATA. Those of a new model can be split by a rule."""
     about = (
         "files or directories of text, one string per line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
     )
     about += "standard input; gzip, xz, bzip2 or zip too"
-    group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
+    option(group, "data", "DATA", f"{about} [{default or './input.txt, or names'}]", nargs="*")
     setting_arguments(group, Source, "dataset", "files", "format", "column")
     about = "column of a table with labels, such as a country, to learn too; may be repeated"
-    group.add_argument("--labels", action="append", default=[], metavar="COLUMN", help=about)
+    option(group, "--labels", "COLUMN", about, action="append", default=[])
     setting_arguments(group, Source, "header", "separator", "quotes", "delimiter", "encoding", "errors")
     setting_arguments(group, Source, *Selection.fields)
-
-
-def tokens_argument(group: Group) -> None:
-    """Declare the rule by which a new model splits strings."""
-    about = f"{Vocabulary.fields['rule'].about} [{CHARACTERS}]"
-    group.add_argument("--tokens", default=CHARACTERS, metavar="RULE", help=about)
+    if not default:
+        option(group, "--tokens", "RULE", f"{Vocabulary.fields['rule'].about} [{CHARACTERS}]", default=CHARACTERS)
 
 
 def source_of(options: Namespace) -> Source:
@@ -70,6 +68,16 @@ def corpus_of(options: Namespace, tokens: str, budget: float | None = None) -> C
     from tapegpt.training.clock import within
 
     return Corpus.from_source(within(source_of(options), budget), tokens)
+
+
+def write_table(kind: str, source: Source, tables: Iterable[tuple[Rows, Added]]) -> None:
+    """Write rows of a source to standard output, each some with more columns, as they come."""
+    from tapegpt.data.writers import table_writer
+
+    with table_writer(sys.stdout.buffer, kind, source) as write:
+        for rows, added in tables:
+            write(rows, added)
+            sys.stdout.flush()
 
 
 def data_paths(options: Namespace) -> list[str]:

@@ -6,7 +6,7 @@ import math
 
 from tapegpt.cli.console import bar, facts, print_report, table
 from tapegpt.cli.models import is_model, model_file, own_class_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, option
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 from tapegpt.errors import quote
 from tapegpt.ranges import Number
 from tapegpt.text import amount
@@ -25,11 +25,11 @@ TEXT = 30  # columns of a setting that is shown as it is
 def arguments(parser: ArgumentParser) -> None:
     parser.epilog = "Exit code: 0 for equal numbers, 1 for different ones, 2 if they cannot be compared."
     about = "model file, directory of a run, or losses: a file by --metrics, printed steps, or one number per line"
-    parser.add_argument("a", metavar="A", help=about)
-    parser.add_argument("b", metavar="B", help="another one")
+    option(parser, "a", "A", about)
+    option(parser, "b", "B", "another one")
     own_class_argument(parser)
     option(parser, "--tolerance", Number(0), "largest difference of losses that counts as equal", default=0.0)
-    parser.add_argument("--json", action="store_true", help="JSON")
+    switch(parser, "--json", "JSON")
 
 
 def run(options: Namespace) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from tapegpt.analysis.doctor import RARE, examine
+from tapegpt.analysis.doctor import RARE, DataReport, examine
 from tapegpt.cli.console import bar, print_report
-from tapegpt.cli.data import data_arguments, source_of, tokens_argument
+from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import class_argument, find_class
-from tapegpt.cli.options import ArgumentParser, Namespace, option
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.models.gpt import Config
 from tapegpt.text import amount, clip, columns, visible
@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.analysis.doctor import DataReport
 
 WIDTH = 100  # columns
 LABEL = 18
@@ -27,13 +26,11 @@ COMMON = "--dataset --block-size --json"
 
 
 def arguments(parser: ArgumentParser) -> None:
-    data = parser.add_argument_group("data")
-    data_arguments(data)
-    tokens_argument(data)
+    data_arguments(parser.add_argument_group("data"))
     class_argument(parser)
     about = "block size of the model to train"
     option(parser, "--block-size", Config.ranges["block_size"], about, default=Config.block_size)
-    parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
+    switch(parser, "--json", "JSON, with more than the page says")
 
 
 def run(options: Namespace) -> int:

@@ -7,7 +7,7 @@ import math
 from tapegpt.cli.console import bar, facts, print_report
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, option
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.constraints import TEMPERATURE
 from tapegpt.ranges import Whole
@@ -35,7 +35,7 @@ def arguments(parser: ArgumentParser) -> None:
     option(parser, "--samples", Whole(1), "number of strings to generate", default=SAMPLES)
     option(parser, "--temperature", TEMPERATURE, "temperature of these strings", default=1.0)
     option(parser, "--seed", SEED, "seed of their random numbers", default=0)
-    parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
+    switch(parser, "--json", "JSON, with more than the page says")
 
 
 def run(options: Namespace) -> int:
@@ -52,10 +52,12 @@ def run(options: Namespace) -> int:
 
 def page(report: EvaluationReport) -> Iterator[str]:
     """The lines of the page, of at most `WIDTH` columns."""
-    for section in (_strings, _losses, _memory, _distances, _examples, _lengths, _characters):
-        if section is not _strings:
+    sections = [section(report) for section in (_strings, _losses, _memory, _distances, _examples)]
+    sections += [_distribution("lengths", report.lengths), _distribution("characters", report.characters)]
+    for number, section in enumerate(sections):
+        if number:
             yield ""
-        yield from facts(section(report), LABEL)
+        yield from facts(section, LABEL)
 
 
 def _strings(report: EvaluationReport) -> Iterator[tuple[str, str]]:
@@ -115,14 +117,6 @@ def _examples(report: EvaluationReport) -> Iterator[tuple[str, str]]:
         edits = amount(example.distance, "edit")
         text, nearest = clip(example.text, TEXT), clip(example.nearest, TEXT)
         yield "" if number else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
-
-
-def _lengths(report: EvaluationReport) -> Iterator[tuple[str, str]]:
-    return _distribution("lengths", report.lengths)
-
-
-def _characters(report: EvaluationReport) -> Iterator[tuple[str, str]]:
-    return _distribution("characters", report.characters)
 
 
 def _distribution(name: str, distribution: Distribution) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import math
 
 from tapegpt.cli.console import colour, notice
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option, switch
 from tapegpt.cli.score import STRONG
 from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
@@ -38,12 +38,12 @@ BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
 
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
-    parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
+    option(parser, "texts", "TEXT", "strings", nargs="+")
     label_argument(parser, "the strings")
     option(parser, "--top", Whole(1), "most probable tokens to list at each position", default=TOP)
-    parser.add_argument("--trace", metavar="NAME", help="the terms of one number instead, see below")
+    option(parser, "--trace", "NAME", "the terms of one number instead, see below")
     option(parser, "--depth", Whole(1), "levels of --trace: 2 for the terms of the inputs, too", default=1)
-    parser.add_argument("--json", action="store_true", help="JSON lines, all numbers of a string in each")
+    switch(parser, "--json", "JSON lines, all numbers of a string in each")
     parser.epilog = (
         "--trace takes the name of a stage with a position and a column, counted from 0: layer0.mlp_fc1[3,17], "
         "logits[0,4]. layer0.attn_weights[4,1,2] is the weight with which head 1 looks from position 4 at position 2; "
@@ -74,7 +74,8 @@ def _lines(model: GPT, text: str, options: Namespace) -> Iterable[str]:
     found: object
     if options.trace == "list":
         found = shapes = stages(model, text)
-        lines: Iterable[str] = [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
+        sizes = {name: " x ".join(map(str, shape)) or "one number" for name, shape in shapes.items()}
+        lines: Iterable[str] = [f"{name:28}{size}" for name, size in sizes.items()]
     elif options.trace is not None:
         found = traced = trace(model, text, options.trace, options.depth)
         lines = tree(traced, model.vocabulary, token_indices(model))
@@ -82,10 +83,6 @@ def _lines(model: GPT, text: str, options: Namespace) -> Iterable[str]:
         found = explanation = explain(model, text)
         lines = page(explanation, options.top)
     return [json_line(plain(found))] if options.json else lines
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) or "one number"
 
 
 # --- position by position ----------------------------------------------------------------------------------------

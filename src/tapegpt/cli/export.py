@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from tapegpt.cli.models import load_model, model_argument
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import argparse
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.export import KINDS
 
     model_argument(parser, data=True)
     kinds = ", ".join(f"{ending} {what}" for ending, what in KINDS.items())
-    about = f"file to write; its ending chooses the format: {kinds}"
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help=about)
-    about = "a page that also repeats the training, with the training data in it"
-    parser.add_argument("--train", action="store_true", help=about)
+    option(parser, "-o, --output", "FILE", f"file to write; its ending chooses the format: {kinds}", required=True)
+    switch(parser, "--train", "a page that also repeats the training, with the training data in it")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     from tapegpt.export import kind_of, write
     from tapegpt.files import writable
 

@@ -7,16 +7,7 @@ import sys
 from tapegpt.cli.cluster import FORMATS, bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import (
-    ArgumentParser,
-    Group,
-    Namespace,
-    given,
-    label_argument,
-    option,
-    output_argument,
-    setting_arguments,
-)
+from tapegpt.cli.options import given, label_argument, option, output_argument, setting_arguments, switch
 from tapegpt.data.labels import labels_of
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
@@ -26,8 +17,9 @@ from tapegpt.text import json_line, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from tapegpt.cli.options import ArgumentParser, Group, Namespace
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.models.trained import GPT
 
@@ -43,16 +35,16 @@ def arguments(parser: ArgumentParser) -> None:
     about = "seed of the random numbers; with constraints the strings also depend on the kind of CPU"
     option(parser, "--seed", SEED, f"{about} [continue MODEL's random state]")
     output_argument(parser, "strings")
-    parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
-    parser.add_argument("--print0", action="store_true", help="unescaped strings, each followed by NUL, for xargs -0")
+    switch(parser, "--json", "JSON lines, with the log-probabilities of each string")
+    switch(parser, "--print0", "unescaped strings, each followed by NUL, for xargs -0")
     constraints = string_arguments(parser)
-    constraints.add_argument("--distinct", action="store_true", default=None, help="no string twice")
+    switch(constraints, "--distinct", "no string twice", default=None)
     about = "no string of the training data, or with N none within N edits of one"
     option(constraints, "--novel", Whole(0), about, nargs="?", const=True)
     about = "the model's own distribution given the constraints, or token by token [where possible]"
     constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
     about = "note how probable it is that a string without constraints meets them, at --temperature"
-    constraints.add_argument("--probability", action="store_true", help=about)
+    switch(constraints, "--probability", about)
     parser.epilog = (
         "A line holds one string. If the model knows control characters, such as line ends, they are written as "
         "escapes such as \\n, and a backslash as \\\\; --print0 writes strings unescaped. Beyond the block, each "
@@ -67,14 +59,13 @@ def string_arguments(parser: ArgumentParser, *, defaults: bool = True) -> Group:
     """Declare how strings are drawn, and what each is like: the group of constraints, for more of them."""
     setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields, defaults=defaults)
     constraints = parser.add_argument_group("constraints, which every string meets")
-    constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
-    constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
-    constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
+    option(constraints, "--prefix", "TEXT", "beginning of strings")
+    option(constraints, "--suffix", "TEXT", "end of strings")
+    option(constraints, "--pattern", "REGEX", "pattern of the whole string, in Python's syntax")
     label_argument(constraints, "strings")
     about = "number of characters, or tokens, also beyond the block: 8, 4..8, 4.., ..8 [up to the block]"
-    constraints.add_argument("--length", metavar="X..Y", help=about)
-    about = "file of words, one per line, that no string contains, ignoring case"
-    constraints.add_argument("--avoid", metavar="FILE", help=about)
+    option(constraints, "--length", "X..Y", about)
+    option(constraints, "--avoid", "FILE", "file of words, one per line, that no string contains, ignoring case")
     return constraints
 
 
@@ -102,7 +93,10 @@ def run(options: Namespace) -> int:
         if options.json:
             _print_json(model, shown)
         else:
-            _print_each(shown, *((str, "\0") if options.print0 else (line_writer(model.vocabulary.characters), "\n")))
+            show, end = (str, "\0") if options.print0 else (line_writer(model.vocabulary.characters), "\n")
+            write = sys.stdout.write
+            for text in shown:
+                write(f"{show(text)}{end}")
     return 0
 
 
@@ -112,7 +106,9 @@ def string_options(options: Namespace) -> StringOptions:
     if options.length is not None:
         wanted |= _lengths(options.length)
     if options.avoid is not None:
-        wanted["avoid"] = _words(options.avoid)
+        from tapegpt.data.sources import Source
+
+        wanted["avoid"] = [word for words in Source(paths=(options.avoid,)).batches() for word in words]
     return wanted  # type: ignore[return-value]  # argparse has checked the types
 
 
@@ -126,18 +122,6 @@ def _lengths(text: str) -> dict[str, int]:
     for name, end in found.items():
         Constraints.ranges[name].check("--length", end)
     return found
-
-
-def _words(path: str) -> list[str]:
-    from tapegpt.data.sources import Source
-
-    return [word for words in Source(paths=(path,)).batches() for word in words]
-
-
-def _print_each(strings: Iterable[str], show: Callable[[str], str], end: str) -> None:
-    write = sys.stdout.write
-    for text in strings:
-        write(f"{show(text)}{end}")
 
 
 def _print_json(model: GPT, strings: Iterable[str]) -> None:

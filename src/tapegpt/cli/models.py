@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.options import ArgumentParser, Group, Namespace, flag, given, parse, setting_arguments, split_pairs
+from tapegpt.cli.options import flag, given, option, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.model import Model
+    from tapegpt.cli.options import ArgumentParser, Group, Namespace
     from tapegpt.models.trained import GPT
 
 MODEL = "model.safetensors"  # in the directory of a run
@@ -22,24 +23,21 @@ def class_argument(group: Group) -> None:
     """Declare the class of a new model."""
     from tapegpt.models import NAMES
 
-    about = f"{', '.join(NAMES)}, or a class of your own, FILE.py:CLASS [gpt]"
-    group.add_argument("--model", dest="kind", metavar="NAME", help=about)
+    option(group, "--model", "NAME", f"{', '.join(NAMES)}, or a class of your own, FILE.py:CLASS [gpt]", dest="kind")
 
 
 def model_argument(parser: ArgumentParser, *, data: bool = False) -> None:
     """Declare MODEL, the class of one's own, and where a command needs it the training data."""
-    about = "file written by tapegpt train -o, or directory by --run-dir"
-    parser.add_argument("model", metavar="MODEL", help=about)
+    option(parser, "model", "MODEL", "file written by tapegpt train -o, or directory by --run-dir")
     own_class_argument(parser)
     if data:
         about = "training data, if they have moved [the recorded place]"
-        parser.add_argument("--training-data", nargs="+", default=[], metavar="FILE", help=about)
+        option(parser, "--training-data", "FILE", about, nargs="+", default=[])
 
 
 def own_class_argument(group: Group) -> None:
     """Declare the class of a file's model."""
-    about = "class of MODEL if it is your own, FILE.py:CLASS"
-    group.add_argument("--model", dest="kind", metavar="NAME", help=about)
+    option(group, "--model", "NAME", "class of MODEL if it is your own, FILE.py:CLASS", dest="kind")
 
 
 def shape_arguments(group: Group, *, defaults: bool = True) -> None:
@@ -47,8 +45,7 @@ def shape_arguments(group: Group, *, defaults: bool = True) -> None:
     from tapegpt.models.gpt import Config
 
     setting_arguments(group, Config, *Config.fields, marked=True, defaults=defaults)
-    about = "any setting of the model; may be repeated"
-    group.add_argument("--set", action="append", default=[], metavar="NAME=X", help=about)
+    option(group, "--set", "NAME=X", "any setting of the model; may be repeated", action="append", default=[])
 
 
 def find_class(options: Namespace) -> type[Model]:

@@ -37,19 +37,23 @@ class Defaults:
         self.values[name] = {"store_true": False, "store_false": True}.get(action, default)
 
 
-def option(group: Group, name: str, within: Range, about: str, **settings: Any) -> None:
-    """An option with a value within a range; the help shows its default, where it has one."""
-    if "default" in settings:
-        about += f" [{settings['default']}]"
-    group.add_argument(name, type=lambda text: within.read(name, text), metavar=within.metavar, help=about, **settings)
+def option(group: Group, names: str, value: Range | str, about: str, **settings: Any) -> None:
+    """An option or argument with any value, called so, or one within a range: then help shows its default, if any."""
+    if isinstance(value, str):
+        settings["metavar"] = value
+    else:
+        settings |= {"metavar": value.metavar, "type": lambda text: value.read(names, text)}
+        about += f" [{settings['default']}]" if "default" in settings else ""
+    group.add_argument(*names.split(", "), help=about, **settings)
+
+
+def switch(group: Group, name: str, about: str, **settings: Any) -> None:
+    """An option without a value, which sets what is False."""
+    group.add_argument(name, action="store_true", help=about, **settings)
 
 
 def setting_arguments(
-    group: Group,
-    record: type[Record],
-    *names: str,
-    marked: bool = False,
-    defaults: bool = True,
+    group: Group, record: type[Record], *names: str, marked: bool = False, defaults: bool = True
 ) -> None:
     """Options for settings of a record, as its table has them; what is not given is left to a preset or a default.
 
@@ -81,13 +85,13 @@ def flag(name: str) -> str:
 def output_argument(group: Group, what: str, default: str = "-") -> None:
     """Declare the file that is written instead of standard output."""
     about = f"file for the {what}, - for standard output [{default}]"
-    group.add_argument("-o", "--output", default=default, metavar="FILE", help=about)
+    option(group, "-o, --output", "FILE", about, default=default)
 
 
 def label_argument(group: Group, what: str) -> None:
     """Declare the labels of strings."""
     about = f"label of {what}, of a model trained with --labels: a value, or COLUMN=VALUE; may be repeated"
-    group.add_argument("--label", action="append", metavar="VALUE", help=about)
+    option(group, "--label", "VALUE", about, action="append")
 
 
 def split_pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from tapegpt.cli.console import output, watched
-from tapegpt.cli.data import data_arguments, stream_of
+from tapegpt.cli.data import data_arguments, stream_of, write_table
 from tapegpt.cli.generate import string_arguments, string_options
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, flag, option, output_argument
+from tapegpt.cli.options import ArgumentParser, Namespace, flag, option, output_argument, switch
 from tapegpt.data.labels import identity
-from tapegpt.data.rows import OUTPUT_FORMATS
+from tapegpt.data.rows import OUTPUT_FORMATS, Rows
 from tapegpt.data.sources import LINE
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.constraints import split_options
@@ -22,8 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.data.rows import Rows
-    from tapegpt.data.sources import Source
 
 WRITTEN_AS = {"json": "jsonl", "arrow": "parquet"}  # what is read; all else as it is read
 LEAVING_OUT = ("max_length", "unique")
@@ -36,10 +34,9 @@ def arguments(parser: ArgumentParser) -> None:
     about += "columns stay as they are."
     data_arguments(parser.add_argument_group("values", about), "standard input")
     about = "file of at least 16 random bytes or characters; with it and MODEL, names can be traced back"
-    parser.add_argument("--secret-file", required=True, metavar="FILE", help=about)
-    about = "values may share a name; a name then depends on its value alone"
-    parser.add_argument("--no-unique", action="store_true", help=about)
-    parser.add_argument("--no-novel", action="store_true", help="names may be training strings")
+    option(parser, "--secret-file", "FILE", about, required=True)
+    switch(parser, "--no-unique", "values may share a name; a name then depends on its value alone")
+    switch(parser, "--no-novel", "names may be training strings")
     output_argument(parser, "table")
     option(parser, "--output-format", OneOf(OUTPUT_FORMATS), f"{', '.join(OUTPUT_FORMATS)} [as DATA]")
     string_arguments(parser, defaults=False)
@@ -73,7 +70,7 @@ def run(options: Namespace) -> int:
         if kind == "text":
             _write_text(renamed, source.delimiter, model.vocabulary.characters)
         else:
-            _write_table(renamed, kind, source)
+            write_table(kind, source, ((rows, {}) for rows in renamed))
     return 0
 
 
@@ -95,11 +92,3 @@ def _write_text(tables: Iterator[Rows], delimiter: str, alphabet: str) -> None:
     on_a_line = line_writer(alphabet)
     for rows in tables:
         sys.stdout.write("".join([f"{on_a_line(value or '')}\n" for value in rows.values]))
-
-
-def _write_table(tables: Iterator[Rows], kind: str, source: Source) -> None:
-    from tapegpt.data.writers import table_writer
-
-    with table_writer(sys.stdout.buffer, kind, source) as write:
-        for rows in tables:
-            write(rows, {})

@@ -13,8 +13,7 @@ def arguments(parser: ArgumentParser) -> None:
 
     model_argument(parser, data=True)
     output_argument(parser, "page", "report.html")
-    about = "string that the page explains [the first of the data]"
-    parser.add_argument("--text", metavar="TEXT", help=about)
+    option(parser, "--text", "TEXT", "string that the page explains [the first of the data]")
     about = "number of strings to generate, to compare with the training data"
     option(parser, "--samples", Whole(1), about, default=SAMPLES)
 

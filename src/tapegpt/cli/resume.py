@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     about = "training data, if they have moved or came from standard input [the recorded place]"
-    parser.add_argument("data", nargs="*", metavar="DATA", help=about)
-    about = "steps to add; the learning rate falls to 0 after them [as planned]"
-    option(parser, "--more-steps", Whole(1), about)
+    option(parser, "data", "DATA", about, nargs="*")
+    option(parser, "--more-steps", Whole(1), "steps to add; the learning rate falls to 0 after them [as planned]")
     running.output_arguments(parser.add_argument_group("output"), new=False)
 
 

@@ -10,7 +10,7 @@ import time
 from tapegpt.cli.console import STDOUT, Interruption, Pace, StatusLine, fail, moves, notice, print_json
 from tapegpt.cli.data import check_file, same_file
 from tapegpt.cli.models import MODEL
-from tapegpt.cli.options import Group, Namespace, flag, option
+from tapegpt.cli.options import Group, Namespace, flag, option, switch
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.inference.constraints import TEMPERATURE, Drawing
 from tapegpt.ranges import Whole
@@ -33,20 +33,17 @@ METRICS, SAMPLES = "metrics.jsonl", "samples.txt"  # of a run's directory, besid
 
 def output_arguments(group: Group, *, new: bool) -> None:
     """Declare what a training leaves behind; one that is not new writes to its own file."""
-    about = f"model file to write, in safetensors{'' if new else ' [MODEL]'}"
-    group.add_argument("-o", "--output", metavar="FILE", help=about)
+    option(group, "-o, --output", "FILE", f"model file to write, in safetensors{'' if new else ' [MODEL]'}")
     option(group, "--save-every", Whole(1), "write it every N steps, too")
-    group.add_argument("--weights-only", action="store_true", help="only the weights, without what resuming needs")
-    about = "file for all losses as JSON lines, - for standard output"
-    group.add_argument("--metrics", metavar="FILE", help=about)
+    switch(group, "--weights-only", "only the weights, without what resuming needs")
+    option(group, "--metrics", "FILE", "file for all losses as JSON lines, - for standard output")
     option(group, "--samples", Whole(0), "number of strings to generate after training", default=20)
     about = "temperature of these strings; higher means more surprising"
     option(group, "--temperature", TEMPERATURE, about, default=Drawing.temperature)
-    group.add_argument("--quiet", action="store_true", help="print only these strings, one per line")
-    group.add_argument("--json", action="store_true", help="print JSON: losses, seconds, strings")
+    switch(group, "--quiet", "print only these strings, one per line")
+    switch(group, "--json", "print JSON: losses, seconds, strings")
     if new:
-        about = "new directory for the run: its model, metrics, samples and settings"
-        group.add_argument("--run-dir", metavar="DIR", help=about)
+        option(group, "--run-dir", "DIR", "new directory for the run: its model, metrics, samples and settings")
 
 
 def check_directory(options: Namespace) -> None:

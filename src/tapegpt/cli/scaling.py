@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tapegpt.cli.console import STDOUT, StatusLine, command_of, notice, print_report, table, write_page
-from tapegpt.cli.data import corpus_of, data_arguments, tokens_argument
+from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
-from tapegpt.cli.options import ArgumentParser, Namespace, given, option, setting_arguments
+from tapegpt.cli.options import ArgumentParser, Namespace, given, option, setting_arguments, switch
 from tapegpt.ranges import OneOf
 from tapegpt.settings import SECONDS, SEED, SHARE, Settings
 from tapegpt.web import colophon
@@ -26,23 +26,20 @@ COMMON = "--dataset --preset --budget --threads --html --json"
 def arguments(parser: ArgumentParser) -> None:
     from tapegpt.training.presets import PRESETS
 
-    data = parser.add_argument_group("data")
-    data_arguments(data)
-    tokens_argument(data)
+    data_arguments(parser.add_argument_group("data"))
     own = parser.add_argument_group("your setting, for which the gains are predicted")
     option(own, "--preset", OneOf(PRESETS), "what is not given", default="quick")
     class_argument(own)
     shape_arguments(own, defaults=False)
     setting_arguments(own, Settings, *SETTINGS, defaults=False)
     how = parser.add_argument_group("how it is measured")
-    about = "time for all trainings, such as 30s or 5m, compiling not included"
-    option(how, "--budget", SECONDS, about, default="60s")
+    option(how, "--budget", SECONDS, "time for all trainings, such as 30s or 5m, compiling not included", default="60s")
     option(how, "--validation", SHARE, "share of the distinct strings to hold out", default=0.1)
     option(how, "--seed", SEED, "seed of all random numbers", default=42)
     setting_arguments(how, Settings, "threads")
     output = parser.add_argument_group("output")
-    output.add_argument("--html", metavar="FILE", help="file for the result as a page, - for standard output")
-    output.add_argument("--json", action="store_true", help="JSON, with all trainings")
+    option(output, "--html", "FILE", "file for the result as a page, - for standard output")
+    switch(output, "--json", "JSON, with all trainings")
 
 
 def run(options: Namespace) -> int:

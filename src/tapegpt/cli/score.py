@@ -10,22 +10,22 @@ from operator import add, itemgetter, mul
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import bar, colour, colours, facts, output, watched
-from tapegpt.cli.data import data_arguments, source_of, stream_of
+from tapegpt.cli.data import data_arguments, source_of, stream_of, write_table
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, flag, label_argument, option, output_argument
-from tapegpt.data.rows import OUTPUT_FORMATS
+from tapegpt.cli.options import ArgumentParser, Namespace, flag, label_argument, option, output_argument, switch
+from tapegpt.data.rows import OUTPUT_FORMATS, Rows
 from tapegpt.errors import TapeGPTError
-from tapegpt.inference.scores import END, ODD
+from tapegpt.inference.scores import END, ODD, Score, Scores
 from tapegpt.ranges import Number, OneOf, Whole
 from tapegpt.text import amount, columns, escape_line, json_line, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from tapegpt.data.sources import Source
     from tapegpt.data.vocabulary import Vocabulary
-    from tapegpt.inference.scores import Score, Scores
+    from tapegpt.data.writers import Added
     from tapegpt.models.trained import GPT
 
 PERCENTILES = (50, 90, 99)  # of the training strings, that a summary counts what is above
@@ -48,7 +48,7 @@ def arguments(parser: ArgumentParser) -> None:
     data_arguments(parser.add_argument_group("strings", about), "standard input")
     label_argument(parser, "all strings")
     chosen = parser.add_argument_group("which of them")
-    chosen.add_argument("--sort", action="store_true", help="the most surprising first")
+    switch(chosen, "--sort", "the most surprising first")
     option(chosen, "--top", Whole(1), "the N most surprising, sorted")
     about = "those at least as surprising as so many percent of the training strings"
     option(chosen, "--min-percentile", Number(0, 100), about)
@@ -58,12 +58,10 @@ def arguments(parser: ArgumentParser) -> None:
     output_argument(shown, "scores")
     about = "table with all columns of DATA and the scores: csv, tsv, jsonl, parquet [text]; with --ray [jsonl]"
     option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about)
-    shown.add_argument(
-        "--line-numbers", action="store_true", help="the number of each string's line, of a table its row"
-    )
-    shown.add_argument("--characters", action="store_true", help="which characters are surprising, or tokens")
-    shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
-    shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each token")
+    switch(shown, "--line-numbers", "the number of each string's line, of a table its row")
+    switch(shown, "--characters", "which characters are surprising, or tokens")
+    switch(shown, "--summary", "counts and a histogram instead of strings")
+    switch(shown, "--json", "JSON lines, with the nats of each token")
     parser.epilog = (
         "A line holds one string, with escapes such as \\n for control characters, and \\\\ for a backslash; tables "
         "hold strings unescaped."
@@ -97,7 +95,7 @@ def run(options: Namespace) -> int:
     source = stream_of(options)
     with output(options.output):
         if is_table:
-            _write_table(model, source, options, lambda scores: _chosen(scores, least, percentile))
+            write_table(options.output_format, source, _score_rows(model, source, options))
             return 0
         scored = _choose(watched(_score(model, source, options), "string", len), least, percentile)
         if options.sort or options.top is not None:
@@ -105,7 +103,8 @@ def run(options: Namespace) -> int:
         if options.summary:
             _print_summary(_Summary(scored, model.vocabulary), options.json)
         elif options.json:
-            _print_json(scored)
+            for each in chain.from_iterable(scored):
+                print(json_line(_as_fields(each)))
         else:
             _print_lines(scored, options.characters, options.line_numbers)
     return 0
@@ -126,6 +125,17 @@ def _score(model: GPT, source: Source, options: Namespace) -> Iterator[Scores]:
         scores.index = range(line, line + len(scores))
         line += len(scores)
         yield scores.take([number for number, nats in enumerate(scores.nats) if nats == nats])
+
+
+def _score_rows(model: GPT, source: Source, options: Namespace) -> Iterator[tuple[Rows, Added]]:
+    """The rows that are chosen, with what there is to say of their strings; nothing of those that are blank."""
+    for rows in watched(source.tables(), "row", len):
+        texts = [text or None for text in source.chosen(rows)]
+        scores = model.score(model.vocabulary.relabel(texts, source.labels, options.label))
+        chosen = _chosen(scores, options.threshold, options.min_percentile)
+        added = (scores if chosen is None else scores.take(chosen)).as_columns()
+        del added["text"]
+        yield rows if chosen is None else rows.take(chosen), added
 
 
 def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
@@ -158,24 +168,6 @@ def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Sco
         scores = model.score([text for _, text, _ in found[start : start + BATCH]])
         scores.index = [number for _, _, number in found[start : start + BATCH]]
         yield scores
-
-
-# --- tables -----------------------------------------------------------------------------------------------------
-
-
-def _write_table(model: GPT, source: Source, options: Namespace, choose: Callable[[Scores], list[int] | None]) -> None:
-    """Write the rows that are chosen, with what there is to say of their strings; nothing of those that are blank."""
-    from tapegpt.data.writers import table_writer
-
-    with table_writer(sys.stdout.buffer, options.output_format, source) as write:
-        for rows in watched(source.tables(), "row", len):
-            texts = [text or None for text in source.chosen(rows)]
-            scores = model.score(model.vocabulary.relabel(texts, source.labels, options.label))
-            chosen = choose(scores)
-            added = (scores if chosen is None else scores.take(chosen)).as_columns()
-            del added["text"]
-            write(rows if chosen is None else rows.take(chosen), added)
-            sys.stdout.flush()
 
 
 # --- what is said -----------------------------------------------------------------------------------------------
@@ -227,12 +219,6 @@ def _style(nats: float, unknown: bool) -> str:
     if unknown:
         return "7;31"  # red, inverse
     return "1;31" if nats > ODD else "33" if nats > STRONG else ""  # bold red, yellow
-
-
-def _print_json(scored: Iterable[Scores]) -> None:
-    for scores in scored:
-        for score in scores:
-            print(json_line(_as_fields(score)))
 
 
 def _as_fields(score: Score) -> dict[str, object]:

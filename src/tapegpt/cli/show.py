@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from tapegpt.cli.console import facts, notice, table
-from tapegpt.cli.data import corpus_of, data_arguments, tokens_argument
+from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import (
     class_argument,
     find_class,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.analysis.anatomy import Anatomy
-    from tapegpt.analysis.costs import KernelCost, Part, Walk
+    from tapegpt.analysis.costs import KernelCost, Part
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.tokens import Tokens
@@ -55,10 +55,8 @@ def arguments(parser: ArgumentParser) -> None:
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     option(parser, "--stage", OneOf(STAGES), about)
     about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
-    parser.add_argument("--op", metavar="NAME", help=about)
-    data = parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote")
-    data_arguments(data)
-    tokens_argument(data)
+    option(parser, "--op", "NAME", about)
+    data_arguments(parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote"))
     shape = parser.add_argument_group("model, where it is a new one")
     class_argument(shape)
     shape_arguments(shape)
@@ -102,13 +100,7 @@ class Subject:
     """What is looked at: a model or the shape of a new one, and documents, read when they are wanted."""
 
     def __init__(
-        self,
-        vocabulary: Vocabulary,
-        config: Model,
-        settings: Settings,
-        *,
-        corpus: Corpus | None = None,
-        model: GPT | None = None,
+        self, vocabulary: Vocabulary, config: Model, settings: Settings, *, corpus: Corpus | None, model: GPT | None
     ) -> None:
         from tapegpt.analysis.anatomy import Anatomy
 
@@ -170,7 +162,7 @@ def _subject(options: Namespace) -> Subject:
         named: Any = given(options, ["engine"]) | read_settings(options, kind)
         config, settings = resolve(named, model=kind)
         corpus = corpus_of(options, options.tokens)
-        return Subject(corpus.vocabulary, config, settings, corpus=corpus)
+        return Subject(corpus.vocabulary, config, settings, corpus=corpus, model=None)
     defaults = Defaults()
     arguments(defaults)  # type: ignore[arg-type]  # it takes options as a parser does
     for name, default in defaults.values.items():
@@ -179,7 +171,7 @@ def _subject(options: Namespace) -> Subject:
             raise TapeGPTError(f"{typed} is not about a model as it is, which {options.data[0]} has: leave it out")
     options.model = options.data[0]
     model = load_model(options)
-    return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), model=model)
+    return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), corpus=None, model=model)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------
@@ -225,7 +217,9 @@ def _survey(subject: Subject) -> Iterator[str]:
     yield f"a model of {numbers:,} parameters, engine {anatomy.engine}, machine code for {anatomy.target.name}"
     yield ""
     walk = anatomy.gradients(subject.tokens, subject.parameters)
-    yield from facts((*_before(subject), *_loss(walk), *_after(anatomy)), LABEL)
+    node, norm = max((pair for pair in walk.norms if pair[0].is_parameter), key=lambda pair: pair[1])
+    gradient = f"loss {walk.loss:.4f} nats per token; the largest gradient is {node.name}'s, of norm {norm:.3g}"
+    yield from facts((*_before(subject), ("gradient", gradient), *_after(anatomy)), LABEL)
     yield ""
     yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is counted"
     costs = anatomy.measure(subject.tokens, subject.parameters)
@@ -244,11 +238,6 @@ def _before(subject: Subject) -> Iterator[tuple[str, str]]:
     yield "tape", f"{len(nodes)} operations on {len(tape.parameters())} matrices of parameters, from first to last:"
     for node in (nodes[0], nodes[-1]):
         yield "", f"%{node.index} = {subject.anatomy.expression(node)}"
-
-
-def _loss(walk: Walk) -> Iterator[tuple[str, str]]:
-    node, norm = max((pair for pair in walk.norms if pair[0].is_parameter), key=lambda pair: pair[1])
-    yield "gradient", f"loss {walk.loss:.4f} nats per token; the largest gradient is {node.name}'s, of norm {norm:.3g}"
 
 
 def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:

@@ -6,9 +6,9 @@ import os
 import sys
 from contextlib import suppress
 
-from tapegpt.cli.data import data_arguments, source_of, tokens_argument
+from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import load_model, own_class_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, option
+from tapegpt.cli.options import ArgumentParser, Namespace, option, switch
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import HOST, PORT
 
@@ -25,22 +25,19 @@ COMMON = "--dataset --host --port --load --no-browser"
 def arguments(parser: ArgumentParser) -> None:
     from tapegpt.studio.limits import PORTS, Limits
 
-    data = parser.add_argument_group("data")
-    data_arguments(data)
-    tokens_argument(data)
+    data_arguments(parser.add_argument_group("data"))
     server = parser.add_argument_group("server")
     about = f"address to listen at; anything but the loopback interface needs a token, which is printed [{HOST}]"
-    server.add_argument("--host", default=HOST, metavar="NAME", help=about)
+    option(server, "--host", "NAME", about, default=HOST)
     option(server, "--port", PORTS, "port to listen at; 0 for any free port", default=PORT)
     about = "model to start with: file written by tapegpt train -o, or directory by --run-dir"
-    server.add_argument("--load", dest="model", metavar="MODEL", help=about)
+    option(server, "--load", "MODEL", about, dest="model")
     own_class_argument(server)
-    server.add_argument("--no-browser", action="store_true", help="do not open the page")
+    switch(server, "--no-browser", "do not open the page")
     static = parser.add_argument_group("without a server")
     about = "write the page into a directory instead, which any web server can serve; all of it runs in the browser"
-    static.add_argument("--static-dir", metavar="DIR", help=about)
-    about = "address of Pyodide, or a directory, which is copied [cdn.jsdelivr.net]"
-    static.add_argument("--pyodide", metavar="PLACE", help=about)
+    option(static, "--static-dir", "DIR", about)
+    option(static, "--pyodide", "PLACE", "address of Pyodide, or a directory, which is copied [cdn.jsdelivr.net]")
     limits = parser.add_argument_group("limits for users of the page")
     for name in LIMITS:
         each = Limits.fields[name]

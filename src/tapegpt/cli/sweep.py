@@ -6,9 +6,9 @@ import math
 
 from tapegpt.cli.cluster import executor, ray_argument
 from tapegpt.cli.console import STDOUT, Pace, StatusLine, command_of, fail, notice, print_report, table, write_page
-from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths, tokens_argument
+from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import class_argument, find_class
-from tapegpt.cli.options import ArgumentParser, Namespace, option, parse, setting_arguments, split_pairs
+from tapegpt.cli.options import ArgumentParser, Namespace, option, parse, setting_arguments, split_pairs, switch
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import SECONDS, SEED, SHARE, Settings
@@ -33,38 +33,34 @@ def arguments(parser: ArgumentParser) -> None:
     from tapegpt.experiments.sweep import SEEDS, TRIALS
     from tapegpt.training.presets import PRESETS
 
-    data = parser.add_argument_group("data")
-    data_arguments(data)
-    tokens_argument(data)
+    data_arguments(parser.add_argument_group("data"))
     space = parser.add_argument_group("what is searched: settings of the model and the training, and preset")
     class_argument(space)
     about = "values of a setting, such as n_embd=16,32,64; all combinations are tried"
-    space.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y", help=about)
+    option(space, "--grid", "NAME=X,Y", about, action="append", default=[])
     about = "range of a setting, such as learning_rate=0.001..0.1; logarithmic if it spans a decade"
-    space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
+    option(space, "--random", "NAME=X..Y", about, action="append", default=[])
     option(space, "--trials", Whole(1), f"candidates to draw [{TRIALS}]")
     option(space, "--preset", OneOf(PRESETS), "values of the settings that are not searched")
     about = f"sampler of Optuna that chooses candidates, {', '.join(NAMES)}, instead of random ones"
     option(space, "--sampler", OneOf(NAMES), about)
     length = parser.add_argument_group("how long")
-    about = "time for the whole sweep, such as 10s or 2m, compiling not included"
-    option(length, "--budget", SECONDS, about)
+    option(length, "--budget", SECONDS, "time for the whole sweep, such as 10s or 2m, compiling not included")
     about = "training steps of the best candidates, instead of a budget [1000, or the preset's]"
     option(length, "--steps", Settings.ranges["steps"], about)
     about = "plan of an earlier sweep, to repeat it: '100x250 33x750x3' is candidates x steps x seeds"
-    length.add_argument("--plan", metavar="PLAN", help=about)
+    option(length, "--plan", "PLAN", about)
     option(length, "--seeds", Whole(1), "trainings of each of the last candidates", default=SEEDS)
     option(length, "--validation", SHARE, "share of the distinct strings to hold out", default=0.1)
     option(length, "--seed", SEED, "seed of all random numbers", default=42)
     setting_arguments(length, Settings, "threads")
     ray_argument(length)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", metavar="FILE", help="file to write the best model to")
+    option(output, "-o, --output", "FILE", "file to write the best model to")
     option(output, "--ensemble", Whole(1), "number of the best models to write as an ensemble instead")
-    about = "directory for the sweep's journal; the same command resumes it"
-    output.add_argument("--run-dir", metavar="DIR", help=about)
-    output.add_argument("--html", metavar="FILE", help="file for the leaderboard as a page, - for standard output")
-    output.add_argument("--json", action="store_true", help="JSON, with all results")
+    option(output, "--run-dir", "DIR", "directory for the sweep's journal; the same command resumes it")
+    option(output, "--html", "FILE", "file for the leaderboard as a page, - for standard output")
+    switch(output, "--json", "JSON, with all results")
 
 
 def run(options: Namespace) -> int:

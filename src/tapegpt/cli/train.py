@@ -7,7 +7,7 @@ import sys
 
 from tapegpt.cli import running
 from tapegpt.cli.console import StatusLine
-from tapegpt.cli.data import corpus_of, data_arguments, data_paths, tokens_argument
+from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import ArgumentParser, Namespace, given, option, setting_arguments
 from tapegpt.ranges import OneOf
@@ -31,7 +31,6 @@ def arguments(parser: ArgumentParser) -> None:
     fast = [name for name, each in Settings.fields.items() if each.needs_fast]
     data = parser.add_argument_group("data")
     data_arguments(data)
-    tokens_argument(data)
     setting_arguments(data, Settings, "validation")
     shape = parser.add_argument_group("model")
     class_argument(shape)
@@ -40,12 +39,11 @@ def arguments(parser: ArgumentParser) -> None:
     setting_arguments(parser.add_argument_group("training"), Settings, *others)
     group = parser.add_argument_group("training, engine fast")
     times = ", ".join(MADE_FOR.values())
-    about = f"{', '.join(PRESETS)}: the best settings found for about {times}"
-    option(group, "--preset", OneOf(PRESETS), about)
+    option(group, "--preset", OneOf(PRESETS), f"{', '.join(PRESETS)}: the best settings found for about {times}")
     setting_arguments(group, Settings, *fast)
     running.output_arguments(parser.add_argument_group("output"), new=True)
     about = "options from a TOML file, a run's directory or a model file; the command line takes precedence"
-    parser.add_argument("--config", metavar="FILE", help=about)
+    option(parser, "--config", "FILE", about)
 
 
 def run(options: Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapegpt.cli.console import bar, notice, print_json, table
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option, switch
 from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
@@ -25,14 +25,13 @@ def arguments(parser: ArgumentParser) -> None:
     from tapegpt.analysis.attribution import DRAWS, TOP
 
     model_argument(parser, data=True)
-    parser.add_argument("text", metavar="TEXT", help="the string")
+    option(parser, "text", "TEXT", "the string")
     label_argument(parser, "TEXT")
     option(parser, "--top", Whole(1), "training strings to list that taught it, and that hindered it", default=TOP)
     about = "all training strings, also those no step has used, ranked by what they would teach the model now"
-    parser.add_argument("--all", action="store_true", help=about)
-    about = f"train again without those that taught it, and {DRAWS} times without as many others"
-    parser.add_argument("--verify", action="store_true", help=about)
-    parser.add_argument("--json", action="store_true", help="JSON")
+    switch(parser, "--all", about)
+    switch(parser, "--verify", f"train again without those that taught it, and {DRAWS} times without as many others")
+    switch(parser, "--json", "JSON")
 
 
 def run(options: Namespace) -> int:
