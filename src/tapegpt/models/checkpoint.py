@@ -10,14 +10,13 @@ from array import array
 from tapegpt.data.labels import LabelCounts
 from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
-from tapegpt.engines.base import STEPS, Moments
+from tapegpt.engines.base import STEPS, Moments, Parameters
 from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.log import log
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.writing import FORMAT, LAST, MEAN, SEVERAL, SQUARE
 from tapegpt.ranges import Number, are_finite, are_positive
-from tapegpt.record import Record
 from tapegpt.settings import Settings
 from tapegpt.tensors import Contents, ForeignError, as_type, file_bytes, numbers_of, read_contents, unpack
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.model import Model
-    from tapegpt.engines.base import Parameters
     from tapegpt.files import Path
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.loading import Choice
@@ -97,34 +95,6 @@ def _parts(contents: Contents) -> list[Contents]:
     return list(parts.values())
 
 
-class _Checked(Record):
-    """What makes a model, all of it checked: the checksum finds damage, not malice."""
-
-    config: Model
-    vocabulary: Vocabulary
-    rng: Random
-    steps: int
-    kind: str  # F64 or F32
-    parameters: Parameters
-    data: DataRecord | None
-    ranks: list[float]
-    state: TrainingState | None
-    counts: LabelCounts | None
-
-    @property
-    def shape(self) -> Shape:
-        """What its code is made for."""
-        return "fast" if self.kind == "F32" else "exact", self.config, self.vocabulary.size
-
-    def model(self) -> GPT:
-        """The model, whose code is made now."""
-        engine = make_engine(*self.shape)
-        engine.load_parameters(self.parameters)
-        model = GPT(self.config, self.vocabulary, self.rng, engine, self.steps)
-        model.data, model.ranks, model.state, model.counts = self.data, self.ranks, self.state, self.counts
-        return model
-
-
 def _model(contents: Contents, given: Choice | None = None, admit: Callable[[list[Shape]], object] = id) -> GPT:
     """The model, or the ensemble of models, once all of it has been checked."""
     several, own = contents.metadata.get("format") == str(SEVERAL), None
@@ -136,29 +106,27 @@ def _model(contents: Contents, given: Choice | None = None, admit: Callable[[lis
         held = _parts(contents) if several else [contents]
         kinds = _kinds([part.metadata.get("model", "gpt") for part in held], own)
         parts = [_check(part, kind) for part, kind in zip(held, kinds, strict=True)]
+        shapes = [shape for shape, _, _ in parts]
         if several:
-            _check_together(parts)
+            MODELS.check("the number of models", len(parts))
+            if len({vocabulary for _, vocabulary, _ in parts}) > 1:
+                raise ForeignError("its models are not of the same tokens")
+            check_memory(shapes)
     except _DAMAGE as error:
         raise ForeignError(f"its metadata does not hold ({error})") from None
-    admit([part.shape for part in parts])
+    admit(shapes)
     try:
-        return _ensemble(parts, contents.metadata) if several else parts[0].model()
+        models = [make() for _, _, make in parts]
+        return _ensemble(models, contents.metadata) if several else models[0]
     except _DAMAGE as error:
         raise ForeignError(f"its metadata does not hold ({error})") from None
 
 
-def _check_together(parts: list[_Checked]) -> None:
-    MODELS.check("the number of models", len(parts))
-    if len({part.vocabulary for part in parts}) > 1:
-        raise ForeignError("its models are not of the same tokens")
-    check_memory(part.shape for part in parts)
-
-
-def _ensemble(parts: list[_Checked], metadata: dict[str, str]) -> Ensemble:
+def _ensemble(models: list[GPT], metadata: dict[str, str]) -> Ensemble:
     from tapegpt.models.ensemble import Ensemble
 
     rng, ranks = _rng(json.loads(metadata["random_state"])), _rising(json.loads(metadata["ranks"]))
-    ensemble = Ensemble([part.model() for part in parts])
+    ensemble = Ensemble(models)
     ensemble.rng, ensemble.ranks = rng, ranks
     return ensemble
 
@@ -185,7 +153,8 @@ def _is_packaged(kind: type[Model]) -> bool:
     return kind.__module__.startswith("tapegpt.models.")
 
 
-def _check(contents: Contents, kind: type[Model]) -> _Checked:
+def _check(contents: Contents, kind: type[Model]) -> tuple[Shape, Vocabulary, Callable[[], GPT]]:
+    """What a model's code is made for, its tokens, and what makes the model: the checksum finds damage, not malice."""
     metadata = contents.metadata
     version = metadata.get("format", "")
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
@@ -210,7 +179,16 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     numbers = {part: _parameters(contents, part, names[part]) for part in sets}
     state = _state(metadata, numbers, contents.type) if len(sets) > 1 else None
     counts = _counts(metadata, vocabulary)
-    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state, counts)
+    shape = "fast" if contents.type == "F32" else "exact", config, vocabulary.size
+
+    def make() -> GPT:
+        engine = make_engine(*shape)
+        engine.load_parameters(numbers[""])
+        model = GPT(config, vocabulary, rng, engine, steps)
+        model.data, model.ranks, model.state, model.counts = data, ranks, state, counts
+        return model
+
+    return shape, vocabulary, make
 
 
 def _vocabulary(metadata: dict[str, str]) -> Vocabulary:

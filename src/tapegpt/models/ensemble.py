@@ -17,7 +17,7 @@ from itertools import chain, pairwise
 from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.data.rng import Random
-from tapegpt.data.tokens import Strings
+from tapegpt.data.tokens import Strings, Tokens
 from tapegpt.data.vocabulary import listed
 from tapegpt.engines.base import Engine
 from tapegpt.errors import TapeGPTError, quote
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-    from tapegpt.data.tokens import Tokens
 
 _SURPRISES, _LOGS = 1.0, -1.0  # what they are multiplied by to be -log p
 PYTHON = 300_000  # multiply-adds for which there is time while a token is drawn: 3 us

@@ -29,12 +29,7 @@ class GPT(Model):
     n_embd: int = field("width of the residual stream", Whole(1, 8192), default=16)
     n_head: int = field("attention heads, which share the width evenly", Whole(1, 8192), default=4)
     block_size: int = 16
-    n_gram: int = field(
-        "add embeddings of the last 2 to N tokens",
-        Whole(1, 16),
-        default=1,
-        fast=1,
-    )
+    n_gram: int = field("add embeddings of the last 2 to N tokens", Whole(1, 16), default=1, fast=1)
     gram_rows: int = field("rows of the hashed n-gram table", Whole(1, 1 << 24), default=16384, fast=16384)
     kn_share: float = field(
         "share of a Kneser-Ney n-gram model in the probabilities, not used in training", SHARE, default=0.0, fast=0.0

@@ -9,19 +9,17 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.packed import STDIN
 from tapegpt.data.sources import Source
 from tapegpt.data.vocabulary import distinct
-from tapegpt.engines.base import STEPS
+from tapegpt.engines.base import STEPS, Moments, Parameters
 from tapegpt.errors import TapeGPTError, either, is_number, quote
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
-from tapegpt.settings import SECONDS
+from tapegpt.settings import SECONDS, Settings
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.engines.base import Moments, Parameters
-    from tapegpt.settings import Settings
 
 COUNT = Whole(0, 1 << 53)
 

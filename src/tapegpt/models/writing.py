@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from array import array
 
-from tapegpt.data.vocabulary import CHARACTERS
+from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.log import log
 from tapegpt.models.gpt import Config
 from tapegpt.tensors import TYPES, Contents, as_type, little_endian, pack, write_contents
@@ -23,7 +23,6 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.files import Path
     from tapegpt.models.trained import GPT
 
