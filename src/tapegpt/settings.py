@@ -36,6 +36,13 @@ class Duration(Number):
         """See `Range.write`."""
         return f"{value!r}s"
 
+    def of(self, name: str, value: float | str | None) -> float | None:
+        """A number, or what a text stands for; None stays None. Raises as `check` does."""
+        if value is not None and not isinstance(value, str):
+            self.check(name, value)
+            return value
+        return None if value is None else self.read(name, value)
+
 
 SECONDS = Duration(0, 1_000_000_000, "(]")  # of a budget
 

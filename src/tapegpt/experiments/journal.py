@@ -25,16 +25,18 @@ SPENT = Number(0, SECONDS.most)
 class Journal:
     """JSON lines in a directory: what is swept, then each outcome as it arrives. A line that is not whole is dropped.
 
-    Raises `TapeGPTError` where it cannot be written, or is of another sweep.
+    Without a directory nothing is kept. Raises `TapeGPTError` where it cannot be written, or is of another sweep.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], spec: dict[str, Any]) -> None:
-        self._path = os.path.join(os.fspath(directory), JOURNAL)
+    def __init__(self, directory: str | os.PathLike[str] | None, spec: dict[str, Any]) -> None:
+        self._path = "" if directory is None else os.path.join(os.fspath(directory), JOURNAL)
         self.outcomes: dict[Key, Outcome] = {}  # without their candidates
         self.rungs: dict[int, int] = {}  # steps
         self.spent = 0.0
         self._file: BinaryIO | None = None
         self._spec: dict[str, Any] | None = None  # still to be written
+        if directory is None:
+            return
         try:
             os.makedirs(directory, exist_ok=True)
             with open(self._path, "a+b") as file:
@@ -80,8 +82,17 @@ class Journal:
             number, steps, seed, strings = record.pop("key")
             self.outcomes[number, steps, seed, strings] = _outcome(record)
 
+    def note(self, key: Key, outcome: Outcome, spent: float) -> None:
+        """Add the line of an outcome, after so many seconds of the sweep."""
+        if self._path:
+            record = outcome.as_json()
+            del record["candidate"]
+            self.write({"key": key, **record, "at": spent})
+
     def write(self, record: dict[str, Any]) -> None:
         """Add a line, and hand it to the system."""
+        if not self._path:
+            return
         import json
 
         lines = [record] if self._spec is None else [self._spec, record]

@@ -6,7 +6,7 @@ They are requested in batches of a fixed size, and told in order: the same seed 
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, missing, quote
-from tapegpt.experiments.search import TRIES, is_logarithmic
+from tapegpt.experiments.search import TRIES, Space, is_logarithmic
 from tapegpt.text import round_digits
 
 TYPE_CHECKING = False
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.experiments.population import Candidate, Outcome
-    from tapegpt.experiments.search import Space
 
 NAMES = ("tpe",)  # by which a sampler is known without Optuna
 WORST = 100.0  # nats per token: what a training counts as that diverged, or cannot be; else it would be tried again

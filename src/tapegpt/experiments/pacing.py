@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 from tapegpt.experiments.search import ETA
 from tapegpt.settings import MAX_STEPS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SPARE = 0.01  # share of a budget for what comes after the last rung
 LEAST = 1e-9  # seconds of a turn

@@ -17,7 +17,7 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.models.curves import curve
 from tapegpt.models.provenance import DataRecord, TrainingState
-from tapegpt.models.trained import make_engine
+from tapegpt.models.trained import GPT, make_engine
 from tapegpt.processes import cores, renew_at_fork, thread_time
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
-    from tapegpt.models.trained import GPT
 
     T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.errors import TapeGPTError, quote
-from tapegpt.experiments.population import differences
+from tapegpt.experiments.population import Field, Outcome, differences
 from tapegpt.record import Record, plain
 
 TYPE_CHECKING = False
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from tapegpt.experiments.population import Field, Outcome
     from tapegpt.experiments.search import Plan
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.trained import GPT

@@ -22,7 +22,6 @@ from tapegpt.experiments.predictions import PARAMETERS, STEPS, STRINGS, Check, M
 from tapegpt.models.gpt import Config
 from tapegpt.processes import cores, thread_time
 from tapegpt.settings import SECONDS
-from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.training.presets import resolve
 from tapegpt.training.train import corpus_from
 
@@ -76,15 +75,8 @@ def scaling(
     given: Any = {**options, "engine": "fast", "seed": seed}
     config, settings = resolve(given, preset, model=model)
     laboratory = Laboratory(corpus_from(data, reading), config, settings, validation)
-    trainings = laboratory.measure(_seconds(budget), cores() if threads is None else threads, watch)
+    trainings = laboratory.measure(SECONDS.of("budget", budget), cores() if threads is None else threads, watch)
     return laboratory.conclude(trainings)
-
-
-def _seconds(budget: float | str | None) -> float | None:
-    seconds = parsed_seconds(budget) if isinstance(budget, str) else budget
-    if seconds is not None:
-        SECONDS.check("budget", seconds)
-    return seconds
 
 
 class Laboratory:

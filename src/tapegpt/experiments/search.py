@@ -13,7 +13,7 @@ from itertools import count, product
 
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError, is_number, is_whole, quote
-from tapegpt.experiments.population import Candidate
+from tapegpt.experiments.population import Candidate, Outcome
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import Whole
 from tapegpt.record import Record, field
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.model import Model
-    from tapegpt.experiments.population import Outcome
     from tapegpt.models.loading import Choice
 
 

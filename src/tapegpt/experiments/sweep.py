@@ -20,14 +20,13 @@ from tapegpt.errors import TapeGPTError, argument
 from tapegpt.experiments.journal import Journal
 from tapegpt.experiments.optuna_sampler import adapt
 from tapegpt.experiments.pacing import Pacing
-from tapegpt.experiments.population import Candidate, Field, Outcome, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
 from tapegpt.experiments.ranking import Row, Sweep, mean_outcome
 from tapegpt.experiments.search import COUNTS, ETA, MAX_TRIALS, Plan, Rung, Space, halve, plan_by_steps, survivors
 from tapegpt.models.gpt import Config
 from tapegpt.processes import cores
 from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, SECONDS, SEED
-from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.training.train import corpus_from
 
 TYPE_CHECKING = False
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from tapegpt.data.corpus import Corpus
-    from tapegpt.experiments.population import Population
     from tapegpt.models.loading import Choice
     from tapegpt.models.trained import GPT
 
@@ -103,7 +101,7 @@ class SweepSetup(Record):
 
     trials: int | None = field("", COUNTS["trials"], default=None)
     seeds: int = field("", COUNTS["seeds"], default=SEEDS)
-    budget: float | str | None = None
+    budget: Any = None  # in seconds, or as "60s", which becomes a number
     plan: str | None = None
     validation: float = 0.1
     seed: int = field("", SEED, default=42)
@@ -113,14 +111,7 @@ class SweepSetup(Record):
         """Raise `TapeGPTError` where they are out of range, or do not fit together."""
         if self.budget is not None and self.plan is not None:
             raise TapeGPTError("a budget makes a plan of its own: give one of the two")
-        budget = self.seconds
-        if budget is not None:
-            SECONDS.check("budget", budget)
-
-    @property
-    def seconds(self) -> float | None:
-        """The budget as a number."""
-        return parsed_seconds(self.budget) if isinstance(self.budget, str) else self.budget
+        self.__dict__["budget"] = SECONDS.of("budget", self.budget)
 
 
 class Sweeping:
@@ -141,8 +132,8 @@ class Sweeping:
     ) -> None:
         self._space, self._setup, self._sampler, self._executor = space, setup, sampler, executor
         self._threads = setup.threads or cores()
-        self._pacing = Pacing(setup.seconds, time.perf_counter() if started is None else started, self._threads)
-        if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
+        self._pacing = Pacing(setup.budget, time.perf_counter() if started is None else started, self._threads)
+        if setup.budget is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError(f"{argument('steps')} and {argument('budget')} exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
         self.compile_seconds = 0.0
@@ -161,16 +152,14 @@ class Sweeping:
         self._kept: list[tuple[Outcome, GPT]] = []
         self._baselines: dict[str, float] = {}
         self._slowdown = 1.0  # seconds of a turn for each of its trainings' own
-        self._journal = Journal(run_dir, self._spec()) if run_dir is not None else None
-        if self._journal is not None:
-            self._pacing.spent = self._journal.spent
+        self._journal = Journal(run_dir, {} if run_dir is None else self._spec())
+        self._pacing.spent = self._journal.spent
 
     def __iter__(self) -> Iterator[Outcome]:
         try:
             yield from self._run()
         finally:
-            if self._journal is not None:
-                self._journal.close()
+            self._journal.close()
 
     def so_far(self) -> Sweep:
         """What has come of it; raises `TapeGPTError` before the first outcome."""
@@ -196,7 +185,7 @@ class Sweeping:
                     "give another plan, or other trials"
                 )
             return plan
-        if setup.seconds is not None:
+        if setup.budget is not None:
             counts = halve(count)
             return Plan(tuple(Rung(each, 1, setup.seeds if each == counts[-1] else 1) for each in counts))
         return plan_by_steps(count, self._longest, setup.seeds)
@@ -235,8 +224,7 @@ class Sweeping:
 
     def _train(self, candidates: list[Candidate]) -> Iterator[Outcome]:
         """One rung, or a batch of its first one: each seed for all candidates, then the next one."""
-        todo = self._trainings(candidates)
-        known = self._journal.outcomes if self._journal is not None else {}
+        todo, known = self._trainings(candidates), self._journal.outcomes
         last = self.rung == len(self.plan.rungs) - 1
         missing = [candidate for candidate in todo if _key(candidate) not in known]
         population = self._executor(self.field, missing, self._threads, KEPT if last else 0)
@@ -249,7 +237,8 @@ class Sweeping:
                 self.done += 1
                 if noted is None:
                     seconds += outcome.seconds
-                    self._note(outcome)  # last: an interruption shows all that the journal has
+                    # Last: an interruption shows all that the journal has.
+                    self._journal.note(_key(candidate), outcome, self._pacing.spent)
                 yield outcome
         finally:
             population.close()
@@ -297,13 +286,13 @@ class Sweeping:
 
     def _measure(self, candidates: list[Candidate]) -> None:
         """See what a turn takes: with hardly any steps, with so many that they take as long as all else, and others."""
-        if self._setup.seconds is None:
+        if self._setup.budget is None:
             return
         some = candidates[:: -(-len(candidates) // (PROBED * self._threads))]
         one = some[: self._threads]
         least = min(self._time(one, LEAST_STEPS) for _ in range(2))  # the first also makes what all trainings share
         steps, took = LEAST_STEPS, 0.0
-        while took < min(2 * least, PROBING * self._setup.seconds) and steps < MAX_STEPS // 4:
+        while took < min(2 * least, PROBING * self._setup.budget) and steps < MAX_STEPS // 4:
             steps *= 4
             took = self._time(one, steps)
         self._pacing.compare(self._strings(0), (LEAST_STEPS, least), (steps, took))
@@ -324,16 +313,16 @@ class Sweeping:
 
     def _settle_steps(self) -> None:
         """Of a budget: how many steps this rung can have, and what that makes of the plan."""
-        if self._setup.seconds is None:
+        if self._setup.budget is None:
             return
         rungs = list(self.plan.rungs)
-        kept = self._journal.rungs.get(self.rung) if self._journal is not None else None
+        kept = self._journal.rungs.get(self.rung)
         if kept is None:
             ahead = range(self.rung, len(rungs))
             steps = self._pacing.affordable([(rungs[i].count * rungs[i].seeds, self._strings(i)) for i in ahead])
             if not self.rung and steps < LEAST_STEPS:
                 raise TapeGPTError(
-                    f"a budget of {self._setup.seconds:g} s is too short for {rungs[0].count} candidates: "
+                    f"a budget of {self._setup.budget:g} s is too short for {rungs[0].count} candidates: "
                     "give a longer one, or fewer trials"
                 )
             if self.rung:
@@ -343,16 +332,10 @@ class Sweeping:
         for place in range(self.rung, len(rungs)):
             rungs[place] = rungs[place].replace(steps=min(steps * ETA ** (place - self.rung), MAX_STEPS))
         self.plan = Plan(tuple(rungs))
-        if self._journal is not None and kept is None:
+        if kept is None:
             self._journal.write({"rung": self.rung, "steps": steps, "at": self._pacing.spent})
 
     # --- the journal --------------------------------------------------------------------------------------------
-
-    def _note(self, outcome: Outcome) -> None:
-        if self._journal is not None:
-            record = outcome.as_json()
-            del record["candidate"]
-            self._journal.write({"key": _key(outcome.candidate), **record, "at": self._pacing.spent})
 
     def _spec(self) -> dict[str, Any]:
         """What has to be the same for a sweep to be resumed."""
@@ -370,7 +353,6 @@ class Sweeping:
             "options": space.options,
             "sampler": self._sampler.name if self._sampler else None,
             **{name: value for name, value in setup.as_dict().items() if name != "threads"},
-            "budget": setup.seconds,
         }
 
 
