@@ -20,10 +20,7 @@ from tests.properties import QUICK, is_thorough, skip_passes
 settings.load_profile(QUICK)
 TESTS = Path(__file__).parent
 OPTIMISED = {"machine", "test_docs.py", "test_learning.py", "test_readme.py"}  # they test, show or need its speed
-REHEARSING = {  # what tests kernels of the package: elsewhere their loops are not made twice
-    *("autograd", "data", "engines", "inference", "machine"),
-    *("test_anatomy.py", "test_attribution.py", "test_ensemble.py", "test_models.py", "test_portable.py"),
-}
+REHEARSING = {"autograd", "machine"}  # they test each operation's kernels: elsewhere loops are not made twice
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,15 +45,28 @@ def _code_directory(config: pytest.Config) -> str:
     return place.name
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a browser; and as slow these, and others that wait until something has started."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark tests that need a browser; and as slow these, and others that wait until something has started.
+
+    Of the whole suite, unless there is time for all, keep the first and the last case of each slow test.
+    """
     for item in items:
         needed = {"browser", "cluster", "site"}.intersection(getattr(item, "fixturenames", ()))
         if needed:
             item.add_marker("slow")
         if "browser" in needed:
             item.add_marker("browser")
+    yield  # `-m` and `-k` choose
+    if is_thorough() or config.args != config.getini("testpaths"):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    between = {item for each in cases.values() for item in each[1:-1]}
+    config.hook.pytest_deselected(items=list(between))
+    items[:] = [item for item in items if item not in between]
 
 
 def pytest_collection_finish() -> None:
