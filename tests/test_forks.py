@@ -280,6 +280,7 @@ def test_pools_score_generate_and_name() -> None:
         assert list(executor.map(name, parts)) == list(map(name, parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [*ENGINES, "several"])
 def test_a_model_is_a_value(engine: str) -> None:
     """Its copies, pickles and files have its fingerprint, which whatever changes what it says changes."""

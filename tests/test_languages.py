@@ -84,6 +84,7 @@ def probability(language: Automaton, text: str) -> float:
     return result * language.stop[state]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", [Automaton(), Automaton(12, "abcdefgh", 5)])
 def test_the_entropy_of_an_automatons_sample(language: Automaton) -> None:
     """The mean of information less entropy for each token is zero, within five standard errors."""

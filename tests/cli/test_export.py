@@ -28,6 +28,7 @@ def model(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in BEGINS])
 def test_the_ending_says_as_what(kind: str, model: str, tmp_path: Path) -> None:
     path = tmp_path / f"names{kind.upper()}"

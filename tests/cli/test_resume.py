@@ -147,6 +147,7 @@ def test_more_steps_are_taken_where_patience_had_ended_it() -> None:
     assert more.step == trainer.step + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exact", "fast", "fast, all"])
 def test_more_steps_follow_a_schedule_that_ends_with_them(name: str) -> None:
     config, choice = TRAININGS[name]

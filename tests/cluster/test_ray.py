@@ -281,6 +281,7 @@ def test_scores_are_those_of_one_machine(
     assert [(row["nats"], row["percentile"], row["text"]) for row in written(out)] == list(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_scores_are_given_labels(tmp_path: Path, kind: str) -> None:
     import pyarrow as pa

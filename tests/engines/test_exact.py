@@ -570,6 +570,7 @@ def check_powers(target: Target, numbers: list[float]) -> int:
     return calls[0]
 
 
+@pytest.mark.slow
 @each_target
 def test_many_powers_are_pows(target: Target) -> None:
     rng = random.Random(7)
@@ -706,6 +707,7 @@ ADAMS = {
 }
 
 
+@pytest.mark.slow
 @each_target
 @pytest.mark.parametrize("adam", ADAMS.values(), ids=list(ADAMS))
 def test_means_that_rest_move_nothing_that_would_not_move(target: Target, adam: Adam) -> None:
@@ -730,6 +732,7 @@ def test_means_that_rest_move_nothing_that_would_not_move(target: Target, adam: 
     check_updates(target, adam, [p, g, m, v], 500, steps)
 
 
+@pytest.mark.slow
 @each_target
 @pytest.mark.parametrize("adam", ADAMS.values(), ids=list(ADAMS))
 def test_updates_of_numbers_of_all_sizes(target: Target, adam: Adam) -> None:

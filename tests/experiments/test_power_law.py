@@ -18,7 +18,7 @@ from tests.properties import many
 POINTS = list(product((1e3, 4e3, 15e3, 30e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
 FEW = list(product((1e3, 4e3, 15e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
 LAW = Law(1.7, (2.0, 6.0, 3.0), (0.35, 0.5, 0.4), 2.0)
-DRAWS, LAWS = 50, 30
+DRAWS, LAWS = 50, many(30, few=10)
 
 LAWS_OF_ALL_KINDS = st.builds(
     Law,

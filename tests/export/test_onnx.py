@@ -41,6 +41,7 @@ def logits(model: GPT, ids: list[int]) -> list[list[float]]:
 GRAMS = Config(n_embd=6, n_head=2, block_size=7, n_gram=3, gram_rows=50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [*MODELS, GRAMS, *(Drawn(seed=seed, block_size=6) for seed in range(many(300, few=12)))],

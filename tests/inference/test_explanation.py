@@ -364,6 +364,7 @@ def test_any_model_is_explained(config: Model) -> None:
         assert norms == pytest.approx([math.hypot(*[value.grad for value in row]) for row in rows[stage]], rel=1e-12)
 
 
+@pytest.mark.slow
 @each_model
 def test_the_chain_rule_holds_over_all_numbers_of_any_model(config: Model) -> None:
     scalars = explanation._Scalars(of(config), TEXT)

@@ -117,6 +117,7 @@ def test_totals_are_the_exact_engines_losses(config: Config, vocab_size: int) ->
     assert [sum(surprises[start:end]) for start, end in pairwise(data.starts)] == totals.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "block_size", "vocab_size"),
     [*[(name, block_size, 4) for name in NAMES for block_size in (7, 34)], ("gpt", 7, 300)],
@@ -136,6 +137,7 @@ def test_documents_are_read_alike_in_any_company(name: str, block_size: int, voc
     assert model.next_logs(strings) == [model.next_logs([string])[0] for string in strings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_that_are_looked_up_are_those_that_are_computed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = named(name)(block_size=7)
@@ -144,6 +146,7 @@ def test_rows_that_are_looked_up_are_those_that_are_computed(name: str, monkeypa
     assert by_table.surprises(together) == inference(config).surprises(together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("block_size", [1, 2, 7])
 def test_beyond_the_block_a_token_follows_its_window(name: str, block_size: int) -> None:

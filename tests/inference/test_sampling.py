@@ -244,6 +244,7 @@ def test_an_impossible_constraint_has_no_probability(small: GPT) -> None:
     assert small.estimate_probability(pattern="a{9}").probability == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.01, 1.0, 100.0])
 @pytest.mark.parametrize("unbiased", [False, True, None])
 def test_unique_gives_every_string_there_is_and_ends(small: GPT, temperature: float, unbiased: bool | None) -> None:

@@ -64,6 +64,7 @@ def random_kernels() -> Entries:
     return entries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "is_side"),
     [

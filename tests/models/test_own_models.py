@@ -131,6 +131,7 @@ def test_a_file_of_one_s_own_goes_through_every_command(tapegpt_: Command, engin
     assert tapegpt.load("finer", mine()).parameters != model.parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_a_resumed_training_ends_with_the_bits_of_one_that_was_not_interrupted(tapegpt_: Command, engine: str) -> None:
     corpus, settings = Corpus.read("names.txt"), Settings(engine, 12, threads=1 if engine == "fast" else None)

@@ -52,6 +52,7 @@ def test_constraints_are_about_text(rule: str, engine: Any) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", TEXTS)
 def test_scores_and_explanations_are_of_tokens(rule: str) -> None:
     model, text = trained(rule), TEXTS[rule][1]
@@ -72,6 +73,7 @@ def test_scores_and_explanations_are_of_tokens(rule: str) -> None:
     assert following[tokens[1]] == pytest.approx(found.probabilities[1][model.vocabulary.encode(text)[1]], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", TEXTS)
 def test_the_exact_engine_does_what_the_reference_does(rule: str) -> None:
     exact, reference = (
