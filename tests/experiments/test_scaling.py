@@ -426,7 +426,7 @@ def test_a_browser_draws_the_law_and_what_was_measured(found: Scaling, page: Any
 def test_the_command_prints_json_and_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "names.txt").write_text("\n".join(CORPUS.documents), encoding="utf-8")
     words = ["scaling", str(tmp_path / "names.txt"), "--budget", "1s", "--steps", "160", "--n-embd", "8", "--n-head"]
-    words += ["2", "--n-gram", "1", "--block-size", "8", "--batch-size", "4", "--threads", "2"]
+    words += ["2", "--n-gram", "1", "--kn-share", "0", "--block-size", "8", "--batch-size", "4", "--threads", "2"]
     assert cli.main([*words, "--json", "--html", str(tmp_path / "page.html")]) == 0
     fields = json.loads(capsys.readouterr().out)
     assert fields["own"] == {"parameters": fields["own"]["parameters"], "strings": 360, "steps": 160}
