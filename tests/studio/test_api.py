@@ -204,6 +204,7 @@ def test_the_least_recently_used_is_dropped_but_not_the_first() -> None:
     assert list(runs) == [three[1], three[0]]
 
 
+@pytest.mark.slow
 def test_of_runs_that_are_dropped_nothing_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapegpt.studio.studio.MAX_RUNS", 2)
     with running() as client:
