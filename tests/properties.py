@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from tapegpt.machine.program import Program
 
-FEW = 5
+FEW = 10 if sys.platform == "emscripten" else 5  # in Pyodide no test runs in full
 QUICK, THOROUGH = "quick", "thorough"
 settings.register_profile(QUICK, deadline=None, max_examples=FEW)  # no deadline: an example may have to compile
 # The same examples each time, so that CI refuses no change for what was there before; quick runs look for new ones.
