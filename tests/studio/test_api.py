@@ -252,8 +252,8 @@ def test_moments_and_matrices_are_those_of_the_recording(client: Client, run: An
 @pytest.mark.slow
 def test_a_training_tells_how_far_it_is(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = 4_000
-    monkeypatch.setattr(runs, "FIRST_SECONDS", 0.0)
     for module in (runs, training):
+        monkeypatch.setattr(module, "FIRST_SECONDS", 0.0)
         monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.001)
     body = {"corpus": client.corpus(), "settings": {**SMALL, "steps": steps}, "text": "anna"}
     *told, (kind, done) = events(client, body)

@@ -18,7 +18,7 @@ from tapegpt.studio.limits import Limits, check_rule, too_large
 from tapegpt.studio.openapi import EVENTS, Endpoint
 from tapegpt.studio.replies import body_of, event, refusal_of
 from tapegpt.studio.store import KeptCorpus, KeptRun
-from tapegpt.studio.training import PROGRESS_SECONDS, TrainingTask, name_of
+from tapegpt.studio.training import FIRST_SECONDS, PROGRESS_SECONDS, TrainingTask, name_of
 from tapegpt.studio.uploads import read_file
 from tapegpt.studio.work import answer
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tapegpt.web.data import Portrait
 
 PASTED = "pasted text"
-FIRST_SECONDS = 0.08  # a training that ends sooner sends no progress
 
 
 # The response of that name: what is allowed.
