@@ -94,7 +94,7 @@ def names(
                 break
             else:
                 again.append(rank)
-        if looked_at >= BATCH and max(len(found) - before, 1) * PATIENCE < looked_at:
+        if looked_at >= BATCH and (len(found) - before) * PATIENCE < looked_at:
             remedies = [argument(name, False) for name in (["unique", "novel"] if unique else ["novel"])]
             raise TapeGPTError(
                 f"{len(found):,} of {len(ranked):,} keys have a name, and hardly any other name comes: choose a higher "
