@@ -76,8 +76,9 @@ class Block {
     this.mark = make("span", { textContent: "changed", className: "mark", hidden: true });
     this.editor = make("textarea", { hidden: true, ariaLabel: `Code of ${name}`, spellcheck: false, autocapitalize: "off" });
     this.editor.oninput = () => this.change(this.editor.value);
-    this.editor.onkeydown = ({ key, ctrlKey, metaKey }) => {
-      if (key !== "Enter" || !(ctrlKey || metaKey)) return;
+    this.editor.onkeydown = (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault(); // in Firefox the key would press the button too that has the focus now, and stop the run
       this.run.focus();
       this.run.click();
     };

@@ -92,6 +92,8 @@ def page(tab: Any, problems: list[str]) -> Iterator[Any]:
     for event, listener in listeners.items():
         tab.on(event, listener)
     yield tab
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
     tab.evaluate(FORGET)
     with tab.expect_navigation():
         tab.evaluate("location.replace('about:blank')")  # by itself, so that the next page is in the same process
@@ -99,8 +101,6 @@ def page(tab: Any, problems: list[str]) -> Iterator[Any]:
     tab.mouse.move(0, 0)
     tab.set_viewport_size(VIEWPORT)
     tab.emulate_media(color_scheme="light")
-    for event, listener in listeners.items():
-        tab.remove_listener(event, listener)
     assert problems == []
 
 
