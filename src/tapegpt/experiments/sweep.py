@@ -87,7 +87,8 @@ def sweep(
     """
     started = time.perf_counter()
     reading = {name: options.pop(name) for name in READING if name in options}
-    setup = SweepSetup(**{name: options.pop(name) for name in SweepSetup.fields if name in options})
+    chosen = {name: options.pop(name) for name in SweepSetup.fields if name in options}
+    setup = SweepSetup(**{**chosen, "budget": SECONDS.of("budget", chosen.get("budget"))})
     space = Space(grid, random, preset, options, model)
     chooses = adapt(sampler, space, setup.seed)
     sweeping = Sweeping(corpus_from(data, reading), space, setup, chooses, run_dir, executor, started)
@@ -101,7 +102,7 @@ class SweepSetup(Record):
 
     trials: int | None = field("", COUNTS["trials"], default=None)
     seeds: int = field("", COUNTS["seeds"], default=SEEDS)
-    budget: float | str | None = None
+    budget: float | None = field("", SECONDS, default=None)
     plan: str | None = None
     validation: float = 0.1
     seed: int = field("", SEED, default=42)
@@ -111,12 +112,6 @@ class SweepSetup(Record):
         """Raise `TapeGPTError` where they are out of range, or do not fit together."""
         if self.budget is not None and self.plan is not None:
             raise TapeGPTError("a budget makes a plan of its own: give one of the two")
-        _ = self.seconds
-
-    @property
-    def seconds(self) -> float | None:
-        """The budget as a number; raises `TapeGPTError` where it stands for none in range."""
-        return SECONDS.of("budget", self.budget)
 
 
 class Sweeping:
@@ -137,8 +132,8 @@ class Sweeping:
     ) -> None:
         self._space, self._setup, self._sampler, self._executor = space, setup, sampler, executor
         self._threads = setup.threads or cores()
-        self._pacing = Pacing(setup.seconds, time.perf_counter() if started is None else started, self._threads)
-        if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
+        self._pacing = Pacing(setup.budget, time.perf_counter() if started is None else started, self._threads)
+        if setup.budget is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError(f"{argument('steps')} and {argument('budget')} exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
         self.compile_seconds = 0.0
@@ -190,7 +185,7 @@ class Sweeping:
                     "give another plan, or other trials"
                 )
             return plan
-        if setup.seconds is not None:
+        if setup.budget is not None:
             counts = halve(count)
             return Plan(tuple(Rung(each, 1, setup.seeds if each == counts[-1] else 1) for each in counts))
         return plan_by_steps(count, self._longest, setup.seeds)
@@ -291,13 +286,13 @@ class Sweeping:
 
     def _measure(self, candidates: list[Candidate]) -> None:
         """See what a turn takes: with hardly any steps, with so many that they take as long as all else, and others."""
-        if self._setup.seconds is None:
+        if self._setup.budget is None:
             return
         some = candidates[:: -(-len(candidates) // (PROBED * self._threads))]
         one = some[: self._threads]
         least = min(self._time(one, LEAST_STEPS) for _ in range(2))  # the first also makes what all trainings share
         steps, took = LEAST_STEPS, 0.0
-        while took < min(2 * least, PROBING * self._setup.seconds) and steps < MAX_STEPS // 4:
+        while took < min(2 * least, PROBING * self._setup.budget) and steps < MAX_STEPS // 4:
             steps *= 4
             took = self._time(one, steps)
         self._pacing.compare(self._strings(0), (LEAST_STEPS, least), (steps, took))
@@ -318,7 +313,7 @@ class Sweeping:
 
     def _settle_steps(self) -> None:
         """Of a budget: how many steps this rung can have, and what that makes of the plan."""
-        if self._setup.seconds is None:
+        if self._setup.budget is None:
             return
         rungs = list(self.plan.rungs)
         kept = self._journal.rungs.get(self.rung)
@@ -327,7 +322,7 @@ class Sweeping:
             steps = self._pacing.affordable([(rungs[i].count * rungs[i].seeds, self._strings(i)) for i in ahead])
             if not self.rung and steps < LEAST_STEPS:
                 raise TapeGPTError(
-                    f"a budget of {self._setup.seconds:g} s is too short for {rungs[0].count} candidates: "
+                    f"a budget of {self._setup.budget:g} s is too short for {rungs[0].count} candidates: "
                     "give a longer one, or fewer trials"
                 )
             if self.rung:
