@@ -502,11 +502,14 @@ def test_windows(strings: list[str], block_size: int, shuffled: bool) -> None:
         read = {window_start(number, block_size) for number in range(length)}
         assert block_size % 2 or read <= {begin for begins in copies for begin in begins}
     assert split(corpus.windows(block_size, order, "overlap")) == expected
+    texts = sorted(corpus.documents if order is None else corpus.documents[::-2])
+    by_text = Corpus(texts, corpus.vocabulary).windows(block_size)
+    assert split(corpus.sorted_windows(block_size, order)) == split(by_text)
 
 
 def test_windows_of_nothing() -> None:
     corpus = Corpus.of(["anna"])
-    assert len(corpus.windows(2, [])) == 0
+    assert len(corpus.windows(2, [])) == len(corpus.sorted_windows(2, [])) == 0
     assert corpus.windows(2, iter([0, 0])).starts.tolist() == [0, 2, 4, 5, 7, 9, 10]
 
 

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 from array import array
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import cast
 
@@ -207,6 +207,19 @@ def test_odd_corpora(text: list[str]) -> None:
     assert runs[0].run(5) == runs[1].run(5)
     assert runs[0].model.parameters == runs[1].model.parameters
     assert runs[0].model.generate(4) == runs[1].model.generate(4)
+
+
+@pytest.mark.slow
+@given(st.lists(st.lists(st.integers(0, 1), max_size=7), min_size=1, max_size=12), st.booleans())
+def test_what_strings_begin_with_is_evaluated_once(strings: list[list[int]], is_sorted: bool) -> None:
+    config, vocab_size = Config(2, 4, 2, 8), 3
+    ids = [*chain.from_iterable([2, *string] for string in (sorted(strings) if is_sorted else strings)), 2]
+    starts = [place for place, token in enumerate(ids) if token == 2]
+    engines = ExactEngine(config, vocab_size), ReferenceEngine(config, vocab_size)
+    for engine in engines:
+        engine.load_parameters(parameters(config, vocab_size, random.Random(5)))
+    exact, reference = (engine.evaluate(Tokens(array("I", ids), array("q", starts))) for engine in engines)
+    assert exact == reference
 
 
 @pytest.mark.slow

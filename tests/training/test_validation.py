@@ -44,7 +44,7 @@ def ran(trainer: Trainer) -> list[float]:
 
 def held_out_loss(trainer: Trainer) -> float:
     assert trainer.held_out
-    total, count = trainer.model.engine.evaluate(trainer.held_out.windows(SHAPE.block_size))
+    total, count = trainer.model.engine.evaluate(trainer.held_out.sorted_windows(SHAPE.block_size))
     assert count == sum(len(document) + 1 for document in trainer.held_out.documents)
     return total / count
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from tapegpt.engines.compiled import Documents, Plan
 from tapegpt.engines.graph import DocumentPacker
-from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel, Reals
+from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel, Pointer, Reals, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engines.graph import Graph
+    from collections.abc import Callable
+
+    from tapegpt.engines.graph import Graph, Layout
     from tapegpt.machine.program import Entries
 
 
@@ -26,24 +28,56 @@ def entries_of(graph: Graph, train: Kernel, generate: Kernel) -> Entries:
 def evaluation_kernel(graph: Graph) -> Kernel:
     """Of the documents first to last - 1: the sum of -log(probability), and the number of positions.
 
-    Documents are packed where the loss is a sum by shares; where it is their mean, they are read one by one.
+    Documents are packed where the loss is a sum by shares; where it is their mean, they are read one by one, what one
+    begins with as the one before it only once.
     """
-    forward, layout = graph.forward, graph.layout()
-    share = layout.about.get("share")
+    layout = graph.layout()
+    evaluate = _packed(graph, layout) if "share" in layout.about else _alone(graph, layout)
+    return Kernel(evaluate, real=graph.tape.real)
+
+
+def _packed(graph: Graph, layout: Layout) -> Callable[..., None]:
+    forward = graph.forward
 
     def evaluate(
         k: Builder, shared: Reals, work: Reals, documents: Documents, first: Int, last: Int, result: F64s
     ) -> None:
         packer, at = DocumentPacker(k, layout, work, documents), k.variable(first)
-        if share is not None:
-            (work + share)[0] = 1.0
+        (work + layout.about["share"])[0] = 1.0
         for _ in k.repeat_while(lambda: at < last):
-            rows = packer.put_alone(at) if share is None else packer.fill(at, last)
+            rows = packer.fill(at, last)
             forward(k, shared, work, 0, rows)
-            loss, count = k.convert((work + layout.loss)[0], F64), k.convert(rows, F64)
-            result[0] = result[0] + (loss * count if share is None else loss)
-            result[1] = result[1] + count
-            if share is None:
-                at += 1
+            result[0] = result[0] + k.convert((work + layout.loss)[0], F64)
+            result[1] = result[1] + k.convert(rows, F64)
 
-    return Kernel(evaluate, real=graph.tape.real)
+    return evaluate
+
+
+def _alone(graph: Graph, layout: Layout) -> Callable[..., None]:
+    forward = graph.tape.forward_kernel(graph.logits)
+    judge = graph.tape.forward_kernel(graph.loss, known=graph.tape.order(graph.logits))
+
+    def evaluate(
+        k: Builder, shared: F64s, work: F64s, documents: Documents, first: Int, last: Int, result: F64s
+    ) -> None:
+        packer = DocumentPacker(k, layout, work, documents)
+        for at in k.range(first, last):
+            rows, known = packer.length(at), k.variable(k.integer(0))
+            for _ in k.when(at > first):
+                own, former = (documents.ids + documents.starts[number] for number in (at, at - 1))
+                known.set(common_beginning(k, own, former, k.minimum(rows, packer.length(at - 1))))
+            packer.put_alone(at)
+            forward(k, shared, work, known, rows)
+            judge(k, shared, work, 0, rows)
+            result[0] = result[0] + (work + layout.loss)[0] * k.convert(rows, F64)
+            result[1] = result[1] + k.convert(rows, F64)
+
+    return evaluate
+
+
+def common_beginning(k: Builder, one: Pointer, other: Pointer, most: Int) -> Value:
+    """How many tokens, of so many, two documents begin with alike."""
+    alike = k.variable(k.integer(0))
+    for _ in k.repeat_while(lambda: (alike < most) & one[alike].equals(other[alike])):
+        alike += 1
+    return k.value(alike)

@@ -13,7 +13,6 @@ from itertools import islice
 
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.rng import Random
-from tapegpt.data.tokens import Tokens
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.models.curves import curve
 from tapegpt.models.provenance import DataRecord, TrainingState
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
+    from tapegpt.data.tokens import Tokens
 
     T = TypeVar("T")
 
@@ -130,10 +130,8 @@ class Field:
 
     def loss(self, model: GPT, strings: int | None = None) -> float:
         """In nats per token of so many held-out strings, always the same ones; infinite where it is no number."""
-        block_size = model.config.block_size
-        tokens = self._once(("held out", block_size), lambda: self.held_out.windows(block_size, self._order))
-        if strings is not None:
-            tokens = Tokens(tokens.ids, tokens.starts[: strings + 1])
+        block_size, order = model.config.block_size, self._order[:strings]
+        tokens = self._once(("held out", block_size, strings), lambda: self.held_out.sorted_windows(block_size, order))
         total, count = model.engine.evaluate(tokens)
         return total / count if math.isfinite(total) else math.inf
 

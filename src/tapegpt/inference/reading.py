@@ -10,6 +10,7 @@ from tapegpt.autograd.operations.base import PAD, View, row_stride
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.autograd.packing import Rows
+from tapegpt.engines.kernels import common_beginning
 from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, I64s, Int, Kernel, Pointer, U32s, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.signature import Structure
@@ -151,11 +152,7 @@ def sort(k: Builder, documents: Passages, order: Order, count: Int, *, vocab_siz
     keys[0] = 0
     for place in k.range(1, count):
         (a, a_end), (b, b_end) = ((begins[numbers[each]], ends[numbers[each]]) for each in (place - 1, place))
-        most = k.minimum(a_end - a, b_end - b)
-        alike = k.variable(k.integer(0))
-        for _ in k.repeat_while(lambda: (alike < most) & ids[a + alike].equals(ids[b + alike])):
-            alike += 1
-        keys[place] = alike
+        keys[place] = common_beginning(k, ids + a, ids + b, k.minimum(a_end - a, b_end - b))
 
 
 @kernel

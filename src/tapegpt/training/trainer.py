@@ -96,7 +96,7 @@ class Trainer(Local):
         rates = [name for name in Adam.fields if name in Settings.fields and name != "steps"]
         self.adam = Adam(settings.steps, **{name: float(getattr(settings, name) or 0.0) for name in rates})
         self.evaluations: list[Evaluation] = []
-        self._validation = self.judged.windows(config.block_size) if self.judged else None
+        self._validation = self.judged.sorted_windows(config.block_size) if self.judged else None
         self._best: Snapshot | None = None
         self._data: DataRecord | None = None
         self._last: Snapshot | None = None  # parameters to resume with, while the model has the best ones
