@@ -80,7 +80,7 @@ class TrainingTask:
         trained = perf_counter()
         self.deadline.check()
         portrait = Portrait(recording, self.corpus.facts)
-        self.progress = self._progress([], is_compiling=True)  # of what looks into the model, for a new shape
+        self.progress = {**self.progress, "step": trainer.step, "compiling": True}  # of a new shape, what looks into it
         data = portrait.run(self._wanted.text, self._wanted.temperature, self._wanted.label)
         compiling = trainer.model.engine.compile_seconds
         seconds = {"train": trained - made, "compile": compiling, "all": perf_counter() - begun}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tapegpt.inference.explanation import Explanation
     from tapegpt.inference.scores import Score
     from tapegpt.models.trained import GPT
-    from tapegpt.training.recording import Recording
+    from tapegpt.training.recording import Moment, Recording
 
     Data = dict[str, Any]
 
@@ -99,10 +99,7 @@ class Portrait:
         moment = self.recording.moment(step)
         parameters = moment.parameters
         with self._lock:
-            if self._viewer is None:
-                self._viewer = self.recording.at(step)
-            viewer = self._viewer
-            viewer.engine.restore(moment.snapshot)
+            viewer = self._model_at(moment)
             texts = viewer.generate(STRINGS, seed=self.recording.settings.seed, temperature=temperature, label=label)
             strings = string_data(viewer, texts, self.facts.known)
             explanation = explain(viewer, labelled(viewer, text, label))
@@ -114,6 +111,15 @@ class Portrait:
             "explanation": explanation_data(explanation),
             "matrices": self._thumbnails(parameters),
         }
+
+    def _model_at(self, moment: Moment) -> GPT:
+        """The model as it was then; where it is so now, itself."""
+        if moment.step == self.recording.step:
+            return self.recording.model
+        if self._viewer is None:
+            self._viewer = self.recording.at(moment.step)
+        self._viewer.engine.restore(moment.snapshot)
+        return self._viewer
 
     def matrix(self, step: int, name: str) -> Data:
         """A parameter after so many steps; raises `TapeGPTError` for a name that there is not."""
