@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 import pytest
 
 IS_FIREFOX = os.environ.get("TAPEGPT_BROWSER") == "firefox"
-NAMES = ("firefox-esr", "firefox") if IS_FIREFOX else ("chromium", "chromium-browser", "google-chrome")
+SHELL = "chromium-headless-shell"  # Debian's: it is Chromium without windows
+NAMES = ("firefox-esr", "firefox") if IS_FIREFOX else (SHELL, "chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (  # Chromium's
     "--no-sandbox",
     "--disable-gpu",
