@@ -124,6 +124,7 @@ def test_strings_have_labels_before_and_nowhere_else(engine: str) -> None:
     assert len(made.names_for(["x", "y"], secret="0123456789abcdef", label="m")) == 2
 
 
+@cache
 def exact_log(text: str, labels: tuple[str, ...]) -> float:
     """log P(text | labels) by the scalar engine."""
     engine = ReferenceEngine(SHAPE, model().vocab_size)
