@@ -49,14 +49,18 @@ def _code_directory(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark tests that need a browser; and as slow these, and others that wait until something has started.
 
-    Of the whole suite, unless there is time for all, keep the first and the last case of each slow test.
+    Their modules come first: one worker starts what they need, and what is left for both at the end is short. Of the
+    whole suite, unless there is time for all, keep the first and the last case of each slow test.
     """
+    starting = set()
     for item in items:
         needed = {"browser", "cluster", "site"}.intersection(getattr(item, "fixturenames", ()))
         if needed:
             item.add_marker("slow")
+            starting.add(item.path)
         if "browser" in needed:
             item.add_marker("browser")
+    items.sort(key=lambda item: item.path not in starting)
     yield  # `-m` and `-k` choose
     if is_thorough() or config.args != config.getini("testpaths"):
         return

@@ -34,6 +34,7 @@ from tapegpt.experiments.sweep import sweep
 from tapegpt.models.trained import GPT
 from tapegpt.models.writing import contents
 from tapegpt.settings import Settings
+from tests.properties import many
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
@@ -120,7 +121,7 @@ def untimed(outcomes: Iterator[Outcome] | list[Outcome]) -> list[Outcome]:
 
 
 @given(steps=st.lists(st.integers(1, 40), max_size=12), keep=st.integers(0, 4), width=st.integers(1, 3))
-@hypothesis_settings(max_examples=10)
+@hypothesis_settings(max_examples=many(10, few=3))
 def test_outcomes_and_models_are_those_of_one_machine(
     cluster: Cluster, field: Field, steps: list[int], keep: int, width: int
 ) -> None:

@@ -49,7 +49,7 @@ def test_a_string_comes_first_as_often_as_the_model_gives_it(model: GPT, pattern
     fitting = [text for text in everything if re.fullmatch(pattern or ".*", text)]
     mass = math.fsum(everything[text] for text in fitting)
     first, waited = [], 0.0
-    for seed in range(many(1500, few=300)):
+    for seed in range(many(1500, few=150)):
         runners, limit = arrivals(model, seed, pattern=pattern, unbiased=True if pattern else None), 2.0
         while not (found := times(model, runners, limit)):
             limit += 1.0

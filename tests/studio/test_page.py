@@ -24,7 +24,7 @@ from tests.web.browser import IS_FIREFOX, emulates, enter, inaccessible, served,
 
 pytest_plugins = ["tests.web.browser"]
 
-SLIDERS = ("n_embd", "n_head", "n_layer", "block_size", "learning_rate", "steps", "validation")
+SLIDERS = ("steps", "learning_rate", "validation", "n_embd", "n_head", "block_size", "n_layer")  # the slowest last
 FRUITS = ["apple", "pear", "plum", "papaya", "pomelo", "grape", "lime", "lemon", "mango", "melon"]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -438,6 +438,7 @@ def test_tokens_are_chosen_and_an_expression_is_typed(studio: Any) -> None:
 
 
 def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_path: Path) -> None:
+    trained(studio, lambda: studio.press("#steps", "Home"))
     trained(studio, lambda: opened_file(studio, tmp_path, "fruits.txt", ", ".join(FRUITS).encode()))
     said = "1 string (100%) is longer than the context of 16: the rest is not read."
     assert studio.text_content("#asks span") == said
@@ -446,6 +447,7 @@ def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_p
     assert run["settings"]["block_size"] == value(studio, "block_size") == 96
     assert studio.locator("#asks li").count() == 0
     trained(studio, lambda: studio.click("#reset"))
+    trained(studio, lambda: studio.press("#steps", "Home"))
     trained(studio, lambda: studio.click("#asks button:has-text('engine fast')"))
     assert studio.locator("#asks li").count() == 0
     trained(studio, lambda: studio.click("#findings button:has-text('Split it at commas: apple, pear, plum')"))
