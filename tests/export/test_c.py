@@ -126,7 +126,7 @@ def test_any_token_is_text(run: Callable[[GPT], Run]) -> None:
 
 @pytest.mark.slow
 def test_labels_are_set_or_drawn(run: Callable[[GPT], Run]) -> None:
-    labels = {"kind": ["f", "m"] * 4, '"*/': list("aabbaabb")}
+    labels = {"kind": ["f", "m"] * 4, '"*/': [*"aabbaab", "\ud800"]}
     model = tapegpt.train([*STRINGS, "eve"], labels=labels, steps=20, n_embd=4, n_head=1, block_size=8)
     call = run(model)
     both = ("kind", "m", '"*/', "a")

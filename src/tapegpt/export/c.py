@@ -27,8 +27,8 @@ def export(model: GPT) -> bytes:
     about = portable(model, C)
     module = Module(C).add_all(about.entries)
     vocabulary = about.vocabulary
-    texts = [text.encode("utf-8", "surrogatepass") for text in vocabulary]
-    pairs = [(*pair, vocabulary.columns.index(pair[0])) for pair in vocabulary.pairs]
+    texts = [_utf8(text) for text in vocabulary]
+    pairs = [(_utf8(column), _utf8(value), vocabulary.columns.index(column)) for column, value in vocabulary.pairs]
     return fill(
         "model.c.in",
         name=name_of(model),
@@ -42,12 +42,16 @@ def export(model: GPT) -> bytes:
         columns=len(vocabulary.columns),
         longest=max(map(len, texts), default=1),
         tokens="".join([f"    {{{_literal(text)}, {len(text)}}},\n" for text in texts]),
-        names="".join([f"    {{{_literal(a.encode())}, {_literal(b.encode())}, {n}}},\n" for a, b, n in pairs]),
+        names="".join([f"    {{{_literal(a)}, {_literal(b)}, {n}}},\n" for a, b, n in pairs]),
         parameters=_parameters(about),
         helpers=helpers(f"{template('model.c.in')}{module}"),
         kernels=module,
         **about.places,
     )
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _literal(text: bytes) -> str:
