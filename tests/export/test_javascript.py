@@ -67,18 +67,19 @@ def test_strings_and_scores_are_the_models_own(engine: Any, name: str, run: Any)
 
 
 def test_strings_begin_with_a_prefix_and_labels(run: Any) -> None:
-    labels = {"kind": ["f", "m"] * 4, "</script>": list("aabbaabb")}
+    labels = {"constructor": ["f", "m"] * 4, "</script>": list("aabbaabb")}
     model = tapegpt.train([*STRINGS, "eve"], labels=labels, steps=20, n_embd=4, n_head=1, block_size=8)
     found = run(
         model,
-        "[generate({ n: 5, prefix: 'bo', labels: { kind: 'm', '</script>': 'a' } }), generate({ n: 5, prefix: 'a' }), "
-        "generate({ n: 5, labels: { kind: 'f' } }), score(['anna'], { kind: 'f', '</script>': 'a' }).length, "
-        "tried(() => score(['anna'])), tried(() => generate({ labels: { kind: 'x' } })), generate({ seed: 1 })]",
+        "[generate({ n: 5, prefix: 'bo', labels: { constructor: 'm', '</script>': 'a' } }), "
+        "generate({ n: 5, prefix: 'a' }), generate({ n: 5, labels: { constructor: 'f' } }), "
+        "score(['anna'], { constructor: 'f', '</script>': 'a' }).length, "
+        "tried(() => score(['anna'])), tried(() => generate({ labels: { constructor: 'x' } })), generate({ seed: 1 })]",
     )
     assert all(text.startswith("bo") for text in found[0])
     assert all(text.startswith("a") for text in found[1])
     assert [len(found[2]), found[3], len(found[6])] == [5, 1, 20]
-    assert found[4:6] == [f"RangeError: kind must be one of f, m, not {what}" for what in ("undefined", "x")]
+    assert found[4:6] == [f"RangeError: constructor must be one of f, m, not {what}" for what in ("undefined", "x")]
 
 
 def test_any_token_is_text(run: Any) -> None:
@@ -87,7 +88,9 @@ def test_any_token_is_text(run: Any) -> None:
         untrained(HOSTILE),
         f"[generate({{ n: 50, temperature: 9 }}), score([{json.dumps(text)}]), next(''), "
         "tried(() => score(['xyz'])), tried(() => next('é'.repeat(5000))), "
-        "tried(() => generate({ seed: 2n ** 2048n }))]",
+        "tried(() => generate({ seed: 2n ** 2048n })), tried(() => generate({ prefix: 'éé', maxLength: 1 })), "
+        "tried(() => generate({ maxLength: 4097 })), tried(() => generate({ temperature: NaN })), "
+        "tried(() => generate({ labels: { constructor: 'é' } })), tried(() => score(['é'], { constructor: 'é' }))]",
     )
     assert set(HOSTILE) == {token for token in HOSTILE if any(token in string for string in strings)}
     assert len(score["surprises"]) == len(HOSTILE) + 1
@@ -96,6 +99,10 @@ def test_any_token_is_text(run: Any) -> None:
         'RangeError: the model does not know "x"',
         "RangeError: a string may have 4096 tokens, not 5000",
         "RangeError: a seed of so many digits is too long",
+        "RangeError: maxLength must be from 2 to 4096, not 1",
+        "RangeError: maxLength must be from 0 to 4096, not 4097",
+        "RangeError: temperature must be from 0 to 1000, not NaN",
+        *['RangeError: the model has no column "constructor" of labels'] * 2,
     ]
 
 

@@ -59,6 +59,7 @@ def test_strings_begin_with_what_is_given(engine: Any) -> None:
         assert all(string[: len(ids)] == ids for string in strings)
         assert len({len(string) for string in strings}) > 1
     assert exported.generate(ids, len(ids), 1.0) == ids
+    assert exported.generate([], 0, 1.0) == []
 
 
 def test_what_is_given_takes_no_random_number() -> None:

@@ -62,6 +62,8 @@ def test_strings_and_probabilities_are_the_models_own(engine: Any, name: str) ->
         (lambda names: names["generate"](1, temperature=-1), "temperature must be from 0 to 1000, not -1"),
         (lambda names: names["generate"](1, seed=2**4000), "a seed has at most 64 words of 32 bits"),
         (lambda names: names["score"](["a" * 2000]), "a string may have 1024 tokens, not 2000"),
+        (lambda names: names["score"](["anna"], {"sex": "f"}), "the model has no column 'sex' of labels"),
+        (lambda names: names["generate"](0, labels={"sex": "f"}), "the model has no column 'sex' of labels"),
     ],
 )
 def test_what_cannot_be_gives_one_line(call: Any, told: str) -> None:

@@ -159,7 +159,9 @@ def _kernels(own: _Arithmetic, at: Callable[..., list[Pointer]], vocab_size: int
         ids, length = at(memory, "ids", "length")
         strings = {"ids": ids, "lengths": length, "count": k.integer(1), "room": longest, "given": given}
         memory_of = at(memory, "shared", "work", "weights", "random")
-        own.generate(k, *memory_of, strings=strings, temperature=temperature)
+        length[0] = given
+        for _ in k.when(given < longest):  # the engines draw at least one token
+            own.generate(k, *memory_of, strings=strings, temperature=temperature)
 
     def read(k: Builder, memory: F64s, count: Int, apart: Int) -> None:
         shared, work, weights, ids, surprises, rows = at(

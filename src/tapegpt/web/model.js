@@ -52,11 +52,22 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
   const ids = new Map(tokens.map((token, id) => [token, id]));
   const longest = tokens.reduce((most, token) => Math.max(most, token.length), 1);
 
+  /** The labels that are given, by their columns. */
+  function known(given) {
+    const other = Object.keys(given).find((column) => !columns.some(([name]) => name === column));
+    if (other !== undefined) throw new RangeError(`the model has no column ${JSON.stringify(other)} of labels`);
+    return new Map(Object.entries(given));
+  }
+
   /** The id of the label that is given for a column. */
   function labelId([name, values], given) {
-    const place = labels.findIndex((label) => label[0] === name && label[1] === given[name]);
-    if (place < 0) throw new RangeError(`${name} must be one of ${values.join(", ")}, not ${given[name]}`);
+    const place = labels.findIndex((label) => label[0] === name && label[1] === given.get(name));
+    if (place < 0) throw new RangeError(`${name} must be one of ${values.join(", ")}, not ${given.get(name)}`);
     return tokens.length + place;
+  }
+
+  function check(what, number, least, most) {
+    if (!(number >= least && number <= most)) throw new RangeError(`${what} must be from ${least} to ${most}, not ${number}`);
   }
 
   const most = block - columns.length; // tokens of a string that the block holds
@@ -86,14 +97,14 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
 
   /** The next string, as ids, that begins with those that were put. */
   function drawn(begun, most, temperature) {
-    generate(start, begun, BigInt(Math.min(most, room)), Math.max(temperature, 1e-9));
+    generate(start, begun, BigInt(most), Math.max(temperature, 1e-9));
     return [...at("ids", Uint32Array, Number(at("length", BigInt64Array, 1)[0]))];
   }
 
   /** A label of each column, as strings have them beside those that are given. */
   function drawnHead(given, temperature) {
-    if (columns.every(([name]) => given[name])) return headOf(given);
-    const wanted = columns.map((column) => given[column[0]] && labelId(column, given));
+    if (columns.every(([name]) => given.get(name))) return headOf(given);
+    const wanted = columns.map((column) => given.get(column[0]) && labelId(column, given));
     const isRight = (id, column) => (wanted[column] ? id === wanted[column] : labels[id - tokens.length]?.[0] === columns[column][0]);
     return accepted(() => drawn(0n, columns.length, temperature), (head) => head.length === columns.length && head.every(isRight));
   }
@@ -109,7 +120,7 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
 
   /** Surprises of a string's tokens and of its end; the rows of probabilities lie so far apart. */
   function surprisesOf(text, given = {}, apart = 0) {
-    const length = put(headOf(given), text);
+    const length = put(headOf(known(given)), text);
     read(start, length, BigInt(apart));
     return [...at("surprises", Float64Array, Number(length) + 1)].slice(columns.length);
   }
@@ -141,12 +152,14 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
 
   return {
     generate({ n = 20, prefix = "", labels: given = {}, temperature = 0.5, maxLength = most, seed: by = random() } = {}) {
-      const words = wordsOf(by);
+      check("maxLength", maxLength, idsOf(prefix).length, room - columns.length);
+      check("temperature", temperature, 0, 1000);
+      const [wanted, words] = [known(given), wordsOf(by)];
       if (4 * words.length > places.random - places.key) throw new RangeError("a seed of so many digits is too long");
       at("key", Uint32Array, words.length).set(words);
       seed(start, BigInt(words.length));
       return Array.from({ length: n }, () => {
-        const head = drawnHead(given, temperature);
+        const head = drawnHead(wanted, temperature);
         const text = accepted(
           () => drawn(put(head, prefix), maxLength + head.length, temperature).slice(head.length),
           (text) => text.every((id) => id < tokens.length),
