@@ -125,6 +125,14 @@ def test_any_token_is_text(run: Callable[[GPT], Run]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["exact", "fast"])
+def test_a_block_may_be_one_token(engine: Any, run: Callable[[GPT], Run]) -> None:
+    model = trained(engine, block_size=1)
+    lines = run(model)(0, 50, 7, 1.0, 9, "")
+    assert list(map(text_of, lines)) == model.generate(50, seed=7, temperature=1.0, max_length=9)
+
+
+@pytest.mark.slow
 def test_labels_are_set_or_drawn(run: Callable[[GPT], Run]) -> None:
     labels = {"kind": ["f", "m"] * 4, '"*/': [*"aabbaab", "\ud800"]}
     model = tapegpt.train([*STRINGS, "eve"], labels=labels, steps=20, n_embd=4, n_head=1, block_size=8)

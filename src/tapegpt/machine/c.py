@@ -34,7 +34,7 @@ _TYPES: dict[Type | None, str] = {
 _SYMBOLS = {"quotient": "/", "remainder": "%", "and": "&", "or": "|", "xor": "^"}
 _UNSIGNED = {"add": "+", "sub": "-", "mul": "*", "shl": "<<", "shr": ">>"}
 _MEMORY = """\
-static inline {name} tg_load_{kind}(const unsigned char *p) {{ {name} x; memcpy(&x, p, sizeof x); return x; }}
+static inline {loaded} tg_load_{kind}(const unsigned char *p) {{ {name} x; memcpy(&x, p, sizeof x); return x; }}
 static inline void tg_store_{kind}(unsigned char *p, {name} x) {{ memcpy(p, &x, sizeof x); }}
 """
 _ARITHMETIC = """\
@@ -50,7 +50,10 @@ static inline int64_t tg_lowest_bit(int64_t x) { int64_t i = 0; while (i < 63 &&
 
 def helpers(code: str) -> str:
     """The functions for memory, and for arithmetic that C leaves open, that some code calls."""
-    memory = [_MEMORY.format(kind=kind, name=_TYPES[kind]) for kind in (F64, F32, I64, I32, U32)]
+    loaded = {**_TYPES, U32: _TYPES[I64]}  # what is unsigned is never below 0, of which compilers warn
+    memory = [
+        _MEMORY.format(kind=kind, name=_TYPES[kind], loaded=loaded[kind]) for kind in (F64, F32, I64, I32, U32)
+    ]
     arithmetic = [
         _ARITHMETIC.format(kind=kind, name=_TYPES[kind], operation=operation, symbol=symbol)
         for kind in INTEGERS
