@@ -400,13 +400,23 @@ def test_random_graphs_have_their_gradients_in_f32() -> None:
     assert sum(map(agree_in_f32, range(20))) > 8
 
 
-def test_pooled_rows_of_sequences_are_not_mixed() -> None:
+@pytest.mark.parametrize(
+    ("pool", "is_sum"),
+    [
+        (lambda x: (x.max(0).tanh() + x.mean(0)).mean(), False),
+        (lambda x: (x * x).mean().sqrt(), False),
+        (lambda x: (x - x.mean()).tanh().mean(), False),
+        (lambda x: x.mean() * x.tanh().mean(), False),
+        (lambda x: x.mean() ** 2, False),
+        (lambda x: (x * x).mean() * 3.0 - x.mean() * x.tape.parameter("g", 1, 1, start=2.0), True),
+    ],
+)
+def test_pooled_rows_of_sequences_are_not_mixed(pool: Callable[[Node], Node], is_sum: bool) -> None:
     lengths, found = [2, 3, 1], []
     for fast in (False, True):
         tape = Tape(6)
-        x = tape.input("x", 2).linear("w", 3)
-        loss = (x.max(0).tanh() + x.mean(0)).mean()
-        step = tape.compile(loss, OPTIMIZERS[0], batches=3, fast=fast)
+        step = tape.compile(pool(tape.input("x", 2).linear("w", 3)), OPTIMIZERS[0], batches=3, fast=fast)
+        assert step._split(lengths, 6)[1] == (3 if fast and is_sum else 1)  # at once
         rows = examples(6)["x"]
         found.append(step(x=[row[:2] for row in rows], lengths=lengths, steps=4))
     assert found[1] == pytest.approx(found[0], rel=1e-5)

@@ -60,7 +60,7 @@ class Step(Local):
         self._given = [*self._graph.inputs]
         self._check_names()
         self._streams = [node for node in self._given if node.shape.rows is None]
-        self._packs = fast and all(map(mixes_no_rows, tape.order(loss)))
+        self._packs = fast and mixes_no_rows(tape.order(loss))
         self._taken = array("q", [0])  # where machine code notes each step
         graph, kind = self._graph, type(optimizer)
         size, count = graph.tape.real.size, graph.tape.parameter_extent() * len(kind.kept)

@@ -10,6 +10,7 @@ from itertools import chain
 
 from tapegpt.autograd.operations.base import Batch, clear, row_stride
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
+from tapegpt.autograd.operations.elementwise import Elementwise
 from tapegpt.autograd.operations.mean_squared_error import MeanSquaredError
 from tapegpt.autograd.operations.reductions import Mean
 from tapegpt.autograd.operations.rows import across
@@ -92,14 +93,28 @@ def offsets_of(location: Location) -> Iterator[int]:
         yield from [start + column for column in location.columns]
 
 
-def mixes_no_rows(node: Node) -> bool:
-    """Whether the rows of several sequences in one batch are to an operation what they are one sequence at a time.
+def mixes_no_rows(order: Sequence[Node]) -> bool:
+    """Whether the rows of several sequences in one batch are to a loss what they are one sequence at a time.
 
-    Where rows become one, that must be the mean that is the loss, or a part of it.
+    `order` is all that it depends on. Where rows become one, that must be a mean, and the loss a sum of such means,
+    with factors in which no row has a part: the root of a mean, or a row less the mean, is another one in a batch.
     """
-    pools = node.shape.rows is not None and any(each.shape.rows is None for each in node.inputs)
-    means = isinstance(node.operation, CrossEntropy | MeanSquaredError | Mean) and node.shape.columns == 1
-    return means or not pools
+    pooled: set[Node] = set()  # what is of all rows
+    for node in order:
+        rule, parts = node.operation, [each for each in node.inputs if each in pooled]
+        if node.shape.rows is None:
+            fits = not parts
+        elif any(each.shape.rows is None for each in node.inputs):
+            fits = isinstance(rule, CrossEntropy | MeanSquaredError | Mean) and node.shape.columns == 1 and not parts
+            pooled.add(node)
+        elif parts:
+            fits = isinstance(rule, Elementwise) and (rule.name == "add" or (rule.name, len(parts)) == ("mul", 1))
+            pooled.add(node)
+        else:
+            fits = True
+        if not fits:
+            return False
+    return True
 
 
 class _Data(Structure):

@@ -51,9 +51,7 @@ static inline int64_t tg_lowest_bit(int64_t x) { int64_t i = 0; while (i < 63 &&
 def helpers(code: str) -> str:
     """The functions for memory, and for arithmetic that C leaves open, that some code calls."""
     loaded = {**_TYPES, U32: _TYPES[I64]}  # what is unsigned is never below 0, of which compilers warn
-    memory = [
-        _MEMORY.format(kind=kind, name=_TYPES[kind], loaded=loaded[kind]) for kind in (F64, F32, I64, I32, U32)
-    ]
+    memory = [_MEMORY.format(kind=kind, name=_TYPES[kind], loaded=loaded[kind]) for kind in (F64, F32, I64, I32, U32)]
     arithmetic = [
         _ARITHMETIC.format(kind=kind, name=_TYPES[kind], operation=operation, symbol=symbol)
         for kind in INTEGERS
