@@ -16,7 +16,7 @@ from tapegpt.autograd.places import MAX_ARENA
 from tapegpt.engines.base import STEPS, Moments
 from tapegpt.inference.constraints import Constraints, Drawing
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
-from tapegpt.ranges import LARGEST, Number, Whole, are_finite, are_positive
+from tapegpt.ranges import LARGEST, Number, OneOf, Whole, are_finite, are_positive
 from tapegpt.record import Record
 from tapegpt.settings import MAX_BATCH_SIZE, MAX_THREADS, Settings
 
@@ -137,3 +137,13 @@ def test_many_numbers_are_judged_as_one_by_one(numbers: list[float], code: str) 
     assert are_finite(many) == all(map(math.isfinite, many))
     finite = array(code, filter(math.isfinite, many))
     assert not finite or are_positive(finite) == all(number >= 0 for number in finite)
+
+
+def test_what_is_compared_only_in_part_is_none_of_some_values() -> None:
+    class Array:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    assert Array() not in OneOf(("exact", "fast"))

@@ -4,9 +4,10 @@
     model = tapegpt.train("input.txt", steps=1000)
     model.generate(20)
 
-What a command does is a name here, and so are `Tape` and `Value`; `tapegpt.autograd` has what belongs to them. What
-cannot be used raises `TapeGPTError`; an argument's name that there is not raises one that is a `TypeError` too, as in
-all of Python. Names are imported at their first use, so that `import tapegpt` stays cheap.
+What a command does is a name here, and so are `Tape` and `Value`; `tapegpt.autograd` has what belongs to them. A model
+is what `load` or `train` returns, never the path of its file. What cannot be used raises `TapeGPTError`; an argument's
+name that there is not raises one that is a `TypeError` too, as in all of Python. Names are imported at their first use,
+so that `import tapegpt` stays cheap.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def quote(value: object) -> str:
     """A value as an error names it: its repr, cut where it is long."""
     try:
         text = repr(value)
-    except ValueError:  # an int of more digits than Python writes out
-        text = f"an int of {value.bit_length() if isinstance(value, int) else 'many'} bits"
+    except Exception:  # noqa: BLE001  # an int of more digits than Python writes out, or a class of one's own
+        text = f"an int of {value.bit_length()} bits" if isinstance(value, int) else object.__repr__(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

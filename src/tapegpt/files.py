@@ -9,7 +9,7 @@ import os
 import stat
 from contextlib import contextmanager
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 Path = str | os.PathLike[str]
+
+
+def path_text(path: Path) -> str:
+    """A path as a str; raises `TapeGPTError` for anything that is none."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TapeGPTError(f"a path must be a str or a pathlib.Path, not {quote(path)}")
+    return text
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -46,32 +54,33 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             _remove(temporary)
             raise
     except OSError as error:
-        raise unwritable(os.fspath(path), error) from None
+        raise unwritable(path_text(path), error) from None
     _flush_directory(os.path.dirname(target))
 
 
 def writable(path: Path) -> str:
     """The file that a path means, after a look whether it can be written; raises `TapeGPTError` where not."""
-    if not os.fspath(path):
+    name = path_text(path)
+    if not name:
         raise TapeGPTError("the name of a file to write is empty: give one")
     try:
-        target = os.path.realpath(path)
+        target = os.path.realpath(name)
         directory = os.path.dirname(target)
-        if not os.path.basename(os.fspath(path)) or os.path.isdir(target):
-            raise TapeGPTError(f"{os.fspath(path)}: is a directory: give the name of a file in it")
+        if not os.path.basename(name) or os.path.isdir(target):
+            raise TapeGPTError(f"{name}: is a directory: give the name of a file in it")
         if not os.path.isdir(directory):
-            raise TapeGPTError(f"{os.fspath(path)}: there is no directory {directory}: make it first")
+            raise TapeGPTError(f"{name}: there is no directory {directory}: make it first")
         if os.path.lexists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-            raise TapeGPTError(f"{os.fspath(path)}: is not a regular file: choose another name")
+            raise TapeGPTError(f"{name}: is not a regular file: choose another name")
         if os.path.exists(target) and not os.access(target, os.W_OK):
-            raise TapeGPTError(f"{os.fspath(path)}: is write-protected: choose another name")
+            raise TapeGPTError(f"{name}: is write-protected: choose another name")
         temporary = _temporary(target)
         try:
             _create(temporary).close()  # some directories, such as those of /proc, only look as if they can be written
         finally:
             _remove(temporary)
     except (OSError, ValueError) as error:
-        raise unwritable(os.fspath(path), error) from None
+        raise unwritable(name, error) from None
     return target
 
 

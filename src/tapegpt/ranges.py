@@ -61,7 +61,7 @@ class OneOf(Range):
         self.values = tuple(values)
 
     def __contains__(self, value: Any) -> bool:
-        return value in self.values
+        return isinstance(value, str) and value in self.values
 
     def schema(self) -> dict[str, Any]:
         """See `Range.schema`."""

@@ -15,7 +15,7 @@ from hashlib import sha256
 from itertools import chain
 
 from tapegpt.errors import TapeGPTError, quote
-from tapegpt.files import Path, write_file
+from tapegpt.files import Path, path_text, write_file
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ class ForeignError(Exception):
 
 def write_contents(contents: Contents, path: Path) -> None:
     """Write what a file is to hold, as JSON if its name ends so; on any failure what stood at the path stays."""
-    write_file(path, pack(contents, as_json=os.fspath(path).lower().endswith(".json")))
+    write_file(path, pack(contents, as_json=path_text(path).lower().endswith(".json")))
 
 
 def read_contents(path: Path) -> Contents:
@@ -73,13 +73,13 @@ def unpack(data: bytes) -> Contents:
 
 def file_bytes(path: Path) -> bytes:
     """A model file's bytes; raises `TapeGPTError` where it cannot be read."""
-    name = os.fspath(path)
+    name = path_text(path)
     if not name:
         raise TapeGPTError("the name of a model file is empty: give one")
     try:
-        if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+        if os.path.exists(name) and not os.path.isdir(name) and not os.path.isfile(name):
             raise TapeGPTError(f"{name}: is not a regular file: give a model file")  # a pipe or device may never end
-        with open(path, "rb") as file:
+        with open(name, "rb") as file:
             return file.read()
     except FileNotFoundError:
         raise TapeGPTError(f"{name}: no such file: train one with tapegpt train DATA -o {name}") from None

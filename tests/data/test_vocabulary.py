@@ -135,7 +135,7 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary._pattern.cache_clear()
 
 
-@pytest.mark.parametrize("rule", ["(", "[a", "a**", "(?P<a>", "\\", "a{99999999999}", 3, None])
+@pytest.mark.parametrize("rule", ["(", "[a", "a**", "(?P<a>", "\\", "a{99999999999}", 3, None, ["a"]])
 def test_what_is_no_rule_is_one_line(rule: str) -> None:
     with error("give characters, graphemes, words or a regular expression"):
         Corpus.of(["a"], tokens=rule)

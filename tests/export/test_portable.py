@@ -116,6 +116,7 @@ def test_the_reference_is_exported_as_what_equals_it() -> None:
 
 
 def test_what_is_no_model_gives_one_line() -> None:
-    for what, told in ((tapegpt.Ensemble([trained(), trained()]), "export each of its models"), (STRINGS, "load it")):
+    several = tapegpt.Ensemble([trained(), trained()])
+    for what, told in ((several, "export each of its models"), (STRINGS, r"give what tapegpt.load\(path\)")):
         with pytest.raises(tapegpt.TapeGPTError, match=told):
             portable(what, host_target())  # type: ignore[arg-type]

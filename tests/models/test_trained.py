@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import tapegpt
-from tapegpt import GPT, Random, TapeGPTError
+from tapegpt import GPT, Random, TapeGPTError, Vocabulary
 
 
 @cache
@@ -20,6 +20,14 @@ def trained() -> GPT:
 def with_state(seed: int) -> GPT:
     """The model with a generator of its own."""
     return GPT(trained().config, trained().vocabulary, Random(seed), trained().engine, trained().steps)
+
+
+def test_an_engine_of_another_model_is_refused() -> None:
+    model, more = trained(), Vocabulary.of("abnotz")
+    with pytest.raises(TapeGPTError, match=r"engine is made for 6 tokens and .*, not for 7 and .*: give the model an"):
+        GPT(model.config, more, Random(1), model.engine)
+    with pytest.raises(TapeGPTError, match=r"block_size=6, .*, not for 6 and .*block_size=5, "):
+        GPT(model.config.replace(block_size=5), model.vocabulary, Random(1), model.engine)
 
 
 def test_the_models_generator_goes_on() -> None:

@@ -243,7 +243,11 @@ def test_control_characters_in_documents_are_named() -> None:
 def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that are seen often are memorised unless the weights fade; few, or by more weights, sooner."""
     pairs = [a + b for a in "abcdefgh" for b in "iouxy"]
-    monkeypatch.setattr("tapegpt.training.trainer.make_engine", lambda *_: SimpleNamespace(compile_seconds=0.0))
+
+    def untrained(_: str, config: Config, vocab_size: int, *__: int) -> SimpleNamespace:
+        return SimpleNamespace(config=config, vocab_size=vocab_size, compile_seconds=0.0)
+
+    monkeypatch.setattr("tapegpt.training.trainer.make_engine", untrained)
     monkeypatch.setattr("tapegpt.training.trainer.initialise", lambda *_: None)  # no model is trained
 
     def decays(n_embd: int, steps: int = 20, n_layer: int = 1, documents: Sequence[str] = pairs) -> tuple[float, float]:

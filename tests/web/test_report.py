@@ -7,6 +7,7 @@ import platform
 import shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,7 +184,7 @@ def test_one_string_and_one_step_are_enough() -> None:
 
 def test_large_pictures_have_fewer_moments() -> None:
     config = Config(n_layer=4, n_embd=64, n_head=8, block_size=64)
-    large = GPT(config, Vocabulary.of("ab"), tapegpt.Random(1), trained().engine)
+    large = untrained(config)
     assert report.LEAST <= report._moments(large, "a" * 64) < report.MOMENTS
     assert report._moments(large, "a") == report.MOMENTS
 
@@ -363,9 +364,15 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
     assert without_steps(again) == without_steps(chosen)
 
 
+def untrained(shape: Model) -> GPT:
+    """A model of two characters that is not run."""
+    engine: Any = SimpleNamespace(config=shape, vocab_size=3)
+    return GPT(shape, Vocabulary.of("ab"), tapegpt.Random(1), engine)
+
+
 def pretended(shape: Model, settings: Settings, source: Source) -> GPT:
     """A model that says it was trained so."""
-    model = GPT(shape, Vocabulary.of("ab"), tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
+    model = untrained(shape)
     model.state = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
     model.data = DataRecord(source.as_json(), 1, 1, "ab", "")
     return model

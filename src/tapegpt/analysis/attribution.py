@@ -22,9 +22,11 @@ from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import listed
 from tapegpt.data.windows import tilings
 from tapegpt.errors import TapeGPTError, quote
-from tapegpt.ranges import Whole
+from tapegpt.inference.language_model import MODEL
+from tapegpt.ranges import Instance, Whole
 from tapegpt.record import Record
 from tapegpt.settings import Settings
+from tapegpt.training.recording import Recording
 from tapegpt.training.trainer import Trainer
 
 TYPE_CHECKING = False
@@ -33,10 +35,9 @@ if TYPE_CHECKING:
 
     from tapegpt.data.tokens import Tokens
     from tapegpt.machine.language import Operand, Value
-    from tapegpt.models.trained import GPT
-    from tapegpt.training.recording import Recording
 
     Use = Callable[[Operand, Value], None]
+    from tapegpt.models.trained import GPT
 
 TOP = 10
 DRAWS = 20  # of documents at random, to compare with
@@ -99,6 +100,7 @@ def attribute(
     Raises `TapeGPTError` for a text that is empty or has unknown characters, and where the documents are not known or
     have changed.
     """
+    MODEL.check("model", model)
     Whole(1).check("top", top)
     query, lessons = encoded(model, text), Lessons(model, recording)
     seen = lessons.known and not unseen
@@ -139,6 +141,8 @@ def verify(
     The others keep their order, and the parameters start as they did. `watch` is told the seconds that it takes, if
     many. Raises `TapeGPTError` for fewer than two draws, and where the training cannot be repeated.
     """
+    MODEL.check("model", model)
+    Instance(Attribution).check("attribution", attribution)
     Whole(2).check("draws", draws)
     lessons = Lessons(model, recording)
     if not attribution.seen:
@@ -185,6 +189,8 @@ class Lessons:
     """A model's documents as windows of at most a block, and when each was trained on, where that is known."""
 
     def __init__(self, model: GPT, recording: Recording | None) -> None:
+        if recording is not None:
+            Instance(Recording).check("recording", recording)
         settings, steps = _training(model, recording)
         self.known = settings is not None
         self.settings = settings or Settings(engine=model.engine.name)

@@ -12,6 +12,7 @@ from operator import sub
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, quote
+from tapegpt.inference.language_model import MODEL
 from tapegpt.models.trained import GPT
 from tapegpt.ranges import Number
 from tapegpt.record import Record
@@ -144,6 +145,9 @@ def compare(a: GPT | Losses, b: GPT | Losses, tolerance: float = 0.0) -> Compari
     end; where that cannot be, two models are compared as they are, and one with losses raises `TapeGPTError`, as a
     tolerance below 0 and losses of no common step do.
     """
+    for name, run in (("a", a), ("b", b)):
+        if not isinstance(run, Losses):
+            MODEL.check(name, run)
     Number(0).check("tolerance", tolerance)
     if isinstance(a, GPT) and isinstance(b, GPT):
         return _compare_models(a, b, tolerance)

@@ -10,13 +10,16 @@ import os
 import time
 from collections import Counter
 
+from tapegpt.autograd.model import Model
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import UTF_16_MARKS, Encoding, decode, fitting_encodings
 from tapegpt.data.labels import without_gaps
 from tapegpt.data.packed import MAX_CONTENT, STDIN, named
 from tapegpt.data.sources import IN_PLACE, LINE, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
+from tapegpt.files import path_text
 from tapegpt.models.gpt import Config
+from tapegpt.ranges import Instance
 from tapegpt.record import Record
 from tapegpt.training.presets import resolve
 
@@ -24,7 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tapegpt.autograd.model import Model
     from tapegpt.data.rows import Rows
     from tapegpt.training.presets import Options
     from tapegpt.training.trainer import Trainer
@@ -159,10 +161,12 @@ def examine(
     the cache yet: about two seconds. With `measured` False no model is made: the report has no split and no costs.
     Raises `TapeGPTError` for what cannot be read in any case, and where no document is left.
     """
+    config = Config() if config is None else config
+    Instance(Model).check("config", config)
     if isinstance(data, Corpus):
-        return _report(data, config or Config(), [], [], data.documents, measured)
+        return _report(data, config, [], [], data.documents, measured)
     if not isinstance(data, Source):
-        data = Source(paths=(os.fspath(data),))
+        data = Source(paths=(path_text(data),))
     found = [(name, b"".join(chunks)) for name, chunks in data.open(MAX_CONTENT)]
     return examine_contents(found, data, config, tokens=tokens, measured=measured)[0]
 

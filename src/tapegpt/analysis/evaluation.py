@@ -10,11 +10,12 @@ import math
 from collections import Counter
 from operator import mul
 
-from tapegpt.data.corpus import Corpus
+from tapegpt.data.corpus import CORPUS, Corpus
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.neighbours import Neighbours
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError
+from tapegpt.inference.language_model import MODEL
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
@@ -97,6 +98,8 @@ def evaluate(
     What it was trained on is `model.documents`, or is read again from where it came, without what its training held
     out. The same seed gives the same report. Raises `TapeGPTError` for settings out of range.
     """
+    MODEL.check("model", model)
+    CORPUS.check("corpus", corpus)
     Whole(1).check("samples", samples)
     generated = model.generate(samples, temperature=temperature, seed=seed)
     training, reason = _trained_on(model)

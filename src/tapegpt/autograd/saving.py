@@ -10,6 +10,7 @@ import os
 from array import array
 
 from tapegpt.errors import TapeGPTError, quote
+from tapegpt.files import Path, path_text
 from tapegpt.machine.language import F64
 from tapegpt.ranges import Whole
 from tapegpt.tensors import TYPES, Contents, ForeignError, little_endian, read_contents, write_contents
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tapegpt.autograd.node import Node
     from tapegpt.autograd.step import Step
     from tapegpt.autograd.tape import Tape
-    from tapegpt.files import Path
 
 _FORMAT = "tape"
 TAKEN = Whole(0, 1 << 45)  # steps
@@ -30,13 +30,13 @@ TAKEN = Whole(0, 1 << 45)  # steps
 
 def save(tape: Tape, path: Path, step: Step | None = None) -> None:
     """Write the parameters of a tape; of a step too how many were taken, and what its optimizer keeps."""
-    kind = "F64" if tape.real is F64 else "F32"
+    where, kind = path_text(path), "F64" if tape.real is F64 else "F32"
     metadata = {"format": _FORMAT, "tapegpt": __version__}
     tensors = {}
 
     def add(name: str, node: Node, numbers: Sequence[float]) -> None:
         if name in tensors or name == "__metadata__":
-            raise TapeGPTError(f"{os.fspath(path)}: a parameter cannot be saved as {quote(name)}: choose another name")
+            raise TapeGPTError(f"{where}: a parameter cannot be saved as {quote(name)}: choose another name")
         tensors[name] = _shape(node), little_endian(array(TYPES[kind], numbers))
 
     for node in tape.parameters():
@@ -46,21 +46,21 @@ def save(tape: Tape, path: Path, step: Step | None = None) -> None:
         for name, (node, indices) in step.kept().items():
             add(name, node, [step.numbers[index] for index in indices])
     if not tensors:
-        raise TapeGPTError(f"{os.fspath(path)}: the tape has no parameters to save")
+        raise TapeGPTError(f"{where}: the tape has no parameters to save")
     write_contents(Contents(metadata, tensors, kind), path)
 
 
 def load(tape: Tape, path: Path, step: Step | None = None) -> None:
     """Read what `save` wrote, a tape also what a step of it did; nothing changes where it does not fit."""
-    kept = step.kept() if step else {}
+    where, kept = path_text(path), step.kept() if step else {}
     wanted = {node.name: node for node in tape.parameters()} | {name: node for name, (node, _) in kept.items()}
-    if not os.path.exists(path):
-        raise TapeGPTError(f"{os.fspath(path)}: no such file: give one that a tape or step saved")
+    if not os.path.exists(where):
+        raise TapeGPTError(f"{where}: no such file: give one that a tape or step saved")
     try:
         held = read_contents(path)
         steps = _check(held, wanted, step)
     except ForeignError as error:
-        raise TapeGPTError(f"{os.fspath(path)}: not of this {'step' if step else 'tape'}: {error}") from None
+        raise TapeGPTError(f"{where}: not of this {'step' if step else 'tape'}: {error}") from None
     numbers = {name: held.numbers(name) for name in wanted}
     for node in tape.parameters():
         tape.write(node, numbers[node.name])

@@ -6,20 +6,21 @@ and after them comes BOS, the token before and after every document. Whatever se
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 
 from tapegpt.data.labels import labels_of, read_labels, without_gaps
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.errors import TapeGPTError
+from tapegpt.files import path_text
 from tapegpt.log import log
-from tapegpt.ranges import Whole
+from tapegpt.ranges import Instance, Whole
 from tapegpt.record import Record
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
     from typing import Any, Unpack
 
@@ -81,7 +82,7 @@ class Corpus(Record):
         file that is missing, unreadable, not text in this encoding, or no table with such a column, and where no
         document is left.
         """
-        return cls.from_source(Source(paths=tuple([os.fspath(path) for path in paths]), **options), tokens)
+        return cls.from_source(Source(paths=tuple(map(path_text, paths)), **options), tokens)
 
     @classmethod
     def dataset(cls, name: str, tokens: str = CHARACTERS) -> Corpus:
@@ -91,6 +92,7 @@ class Corpus(Record):
     @classmethod
     def from_source(cls, source: Source, tokens: str = CHARACTERS) -> Corpus:
         """The documents of a source; raises `TapeGPTError` as `read` does."""
+        Instance(Source).check("source", source)
         Vocabulary((), tokens)  # refuses before it reads
         documents = source.documents()
         log("read %d documents", len(documents))
@@ -168,3 +170,6 @@ class Corpus(Record):
         """`windows(block_size, order)` sorted by text: the engine exact reads what they begin with only once."""
         numbers = range(len(self)) if order is None else order
         return self.windows(block_size, sorted(numbers, key=self.documents.__getitem__))
+
+
+CORPUS = Instance(Corpus, "give Corpus.read(path) or Corpus.of(strings)")

@@ -57,6 +57,8 @@ class Vocabulary(Record):
     def check(self) -> None:
         """Raise `TapeGPTError` for tokens and rules that cannot be."""
         self.__dict__.update(tokens=tuple(self.tokens), labels=check_columns(self.labels))
+        if not isinstance(self.rule, str):
+            raise TapeGPTError(f"{argument('tokens')} must be a str, not {quote(self.rule)}: give {_RULES}")
         if self.rule != CHARACTERS:
             _pattern(self.rule)
         if not all(isinstance(token, str) and token for token in self.tokens):
@@ -398,8 +400,6 @@ def _pattern(rule: str) -> re.Pattern[str]:
     import re
     import warnings
 
-    if not isinstance(rule, str):
-        raise TapeGPTError(f"{argument('tokens')} must be a str, not {quote(rule)}: give {_RULES}")
     if len(rule) > LONGEST_RULE:
         raise TapeGPTError(
             f"{argument('tokens')} {quote(rule)} has {len(rule):,} characters, {LONGEST_RULE:,} may be: use sets such "

@@ -69,6 +69,7 @@ class Engine(Local, ABC):
 
     name: str  # "exact", "reference": what --engine takes
     config: Model
+    vocab_size: int
     notice: str  # one line on what this machine lacks, or ""
     compile_seconds = 0.0  # spent on compiling; 0 if the code was in the cache
 

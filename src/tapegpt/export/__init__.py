@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from tapegpt.errors import TapeGPTError, argument
-from tapegpt.files import Path, write_file
+from tapegpt.files import Path, path_text, write_file
 from tapegpt.lazy import importer
 
 TYPE_CHECKING = False
@@ -32,9 +32,9 @@ _module = importer(__name__, {name: name for name in {*_MODULES.values()}}, {})
 
 def kind_of(path: Path) -> str:
     """The ending of a file's name, one of `KINDS`; raises `TapeGPTError` for another."""
-    kind = os.path.splitext(path)[1].lower()
+    kind = os.path.splitext(path_text(path))[1].lower()
     if kind not in KINDS:
-        raise TapeGPTError(f"{os.fspath(path)}: an exported file's name must end in {', '.join(KINDS)}: choose one")
+        raise TapeGPTError(f"{path_text(path)}: an exported file's name must end in {', '.join(KINDS)}: choose one")
     return kind
 
 

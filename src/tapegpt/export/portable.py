@@ -30,11 +30,11 @@ from tapegpt.engines.compiled import Generation
 from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.fast import generation as fast_kernels
 from tapegpt.engines.graph import Graph, exact_graph
-from tapegpt.errors import TapeGPTError, quote
+from tapegpt.errors import TapeGPTError
+from tapegpt.inference.language_model import MODEL
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F64s, Int, Kernel, Operand, Pointer, Real, Type, Value
 from tapegpt.machine.memory import Memory
 from tapegpt.models.gpt import Config
-from tapegpt.models.trained import GPT
 from tapegpt.record import Record
 from tapegpt.text import amount
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
+    from tapegpt.models.trained import GPT
 
 KEY = 64  # words of a seed, at most
 ALIGNED = 64  # bytes: each region begins at a multiple of them
@@ -80,8 +81,7 @@ def portable(model: GPT, target: Target, room: int = ROOM, rows: int = 1) -> Por
 
     Raises `TapeGPTError` for an ensemble.
     """
-    if not isinstance(model, GPT):
-        raise TapeGPTError(f"a model is exported, not {quote(model)}: load it from its file")
+    MODEL.check("model", model)
     if model.models:
         raise TapeGPTError("an ensemble cannot be exported: export each of its models")
     vocab_size, block, engine = model.vocab_size, model.config.block_size, model.engine.name

@@ -5,6 +5,8 @@ Not here: generation, scores, files (`trained.py`), arithmetic (the engines).
 
 from __future__ import annotations
 
+from tapegpt.ranges import Instance
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
@@ -35,3 +37,6 @@ class LanguageModel:
     def parameters(self) -> dict[str, array[float]]:
         """A copy of the parameters by name, each row by row; their shapes are `config.shapes(vocab_size)`."""
         return self.engine.parameters()
+
+
+MODEL = Instance(LanguageModel, "give what tapegpt.load(path) or tapegpt.train(data) returns")

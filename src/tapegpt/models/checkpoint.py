@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from array import array
 
 from tapegpt.data.labels import LabelCounts
@@ -12,6 +11,7 @@ from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.engines.base import STEPS, Moments, Parameters
 from tapegpt.errors import TapeGPTError, argument, quote
+from tapegpt.files import Path, path_text
 from tapegpt.log import log
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.model import Model
-    from tapegpt.files import Path
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.loading import Choice
     from tapegpt.models.trained import Shape
@@ -40,7 +39,7 @@ def load(path: Path, model: Choice | None = None) -> GPT:
     `model` is the class of the model where that is one of your own, or "mymodel.py:MyGPT": its parameters must be those
     of the file. All of a file is checked before code for any of its models is made.
     """
-    loaded = loads(file_bytes(path), model, name=os.fspath(path))
+    loaded = loads(file_bytes(path), model, name=path_text(path))
     log("loaded %s", path)
     return loaded
 
@@ -53,6 +52,8 @@ def loads(
     Once they are checked, and before code is made, `admit` gets the engine, the shape and the number of tokens of each
     of the models, and may raise.
     """
+    if not isinstance(data, bytes | bytearray):
+        raise TapeGPTError(f"data must be the bytes of a model file, not {quote(data)}: load takes a path")
     try:
         return _model(unpack(data), model, admit)
     except _ClassError as error:

@@ -100,9 +100,10 @@ class Ensemble(GPT):
 
 
 def _check(models: Sequence[GPT]) -> tuple[GPT, ...]:
-    if not hasattr(models, "__iter__"):
-        raise TapeGPTError(f"an ensemble takes several models, not {quote(models)}: give a list")
-    checked = tuple(models)
+    try:
+        checked = tuple(models)
+    except TypeError:
+        raise TapeGPTError(f"an ensemble takes several models, not {quote(models)}: give a list") from None
     MODELS.check("the number of models of an ensemble", len(checked))
     for position, model in enumerate(checked):
         if not isinstance(model, GPT) or isinstance(model, Ensemble):
@@ -209,7 +210,7 @@ class _Engine(Engine):
 
     def __init__(self, mixture: Mixture) -> None:
         super().__init__()
-        self.config = mixture.config
+        self.config, self.vocab_size = mixture.config, mixture.vocab_size
         self.mixture, self.notice, self.compile_seconds = mixture, mixture.notice, mixture.compile_seconds
 
     @property

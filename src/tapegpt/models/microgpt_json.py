@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 
 from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.errors import TapeGPTError, argument, either
+from tapegpt.files import Path, path_text
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, make_engine
 from tapegpt.settings import Settings
 from tapegpt.tensors import file_bytes, is_json, matrix, numbers_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.files import Path
 
 
 def is_state_dict(path: Path) -> bool:
@@ -30,7 +26,7 @@ def from_state_dict(path: Path, n_head: int, vocabulary: str | None = None) -> G
     n_embd, block_size and n_layer follow from the matrices. The vocabulary is the sorted characters that are given, or
     those beside the matrices, under "uchars" or "vocabulary". Raises `TapeGPTError` for anything that does not fit.
     """
-    name = os.fspath(path)
+    name = path_text(path)
     try:
         fields = json.loads(file_bytes(path))
         if not isinstance(fields, dict):

@@ -7,7 +7,6 @@ Any number of threads may use one model at once. Not here: training (`trainer.py
 from __future__ import annotations
 
 import math
-import os
 import time
 from _thread import allocate_lock
 from array import array
@@ -16,6 +15,7 @@ from tapegpt.data.labels import identity, labels_of, read_labels
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, argument, check_names, either, warn
+from tapegpt.files import Path, path_text
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tapegpt.data.rng import State
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Engine, Parameters
-    from tapegpt.files import Path
     from tapegpt.inference.classes import Classes
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.inference.explanation import Explanation
@@ -143,6 +142,11 @@ class GPT(LanguageModel):
     def __init__(
         self, config: Model, vocabulary: Vocabulary, rng: Random, engine: Engine, steps: int | None = None
     ) -> None:
+        if (engine.vocab_size, engine.config) != (vocabulary.size, config):
+            raise TapeGPTError(
+                f"the engine is made for {engine.vocab_size} tokens and {engine.config}, not for {vocabulary.size} and "
+                f"{config}: give the model an engine of its own"
+            )
         self.config = config
         self.vocabulary = vocabulary
         self.rng = rng
@@ -482,7 +486,7 @@ class GPT(LanguageModel):
         from tapegpt.data.corpus import Corpus
         from tapegpt.data.sources import Source
 
-        names = [os.fspath(path) for path in paths]
+        names = list(map(path_text, paths))
         source = self.data.source_of(*names) if self.data else Source(paths=tuple(names))
         self.documents = Corpus.from_source(source).documents
 

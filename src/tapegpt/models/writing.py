@@ -16,8 +16,10 @@ import json
 from array import array
 
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
+from tapegpt.inference.language_model import MODEL
 from tapegpt.log import log
 from tapegpt.models.gpt import Config
+from tapegpt.ranges import Instance
 from tapegpt.tensors import TYPES, Contents, as_type, little_endian, pack, write_contents
 from tapegpt.version import __version__
 
@@ -47,6 +49,8 @@ def dumps(model: GPT, *, weights_only: bool = False) -> bytes:
 
 def contents(model: GPT, *, weights_only: bool = False) -> Contents:
     """What a model's file holds."""
+    MODEL.check("model", model)
+    Instance(bool).check("weights_only", weights_only)
     if model.models:
         return _several(model, weights_only)
     kind = "F32" if model.engine.name == "fast" else "F64"

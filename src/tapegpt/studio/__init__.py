@@ -26,13 +26,15 @@ It needs the extra `studio`: starlette, uvicorn and msgspec. Not here: what is s
 
 from __future__ import annotations
 
+from tapegpt.data.corpus import CORPUS, Corpus
 from tapegpt.errors import TapeGPTError, missing
+from tapegpt.inference.language_model import MODEL
+from tapegpt.ranges import Instance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.data.corpus import Corpus
     from tapegpt.models.trained import GPT
     from tapegpt.studio.limits import Limits
     from tapegpt.studio.server import Server
@@ -71,7 +73,10 @@ def serve(
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         raise missing(str(error.name), "studio") from None
-    studio = Studio(KeptCorpus(corpus, name), limits or Limits(), log)
+    CORPUS.check("corpus", corpus)
+    limits = Limits() if limits is None else limits
+    Instance(Limits).check("limits", limits)
+    studio = Studio(KeptCorpus(corpus, name), limits, log)
     shown = "" if model is None else f"#run={_show(studio, model, log)}"
     server = Server(studio, host, port)
     server.address += shown
@@ -80,10 +85,10 @@ def serve(
 
 def _show(studio: Studio, model: GPT, log: Callable[[str], None]) -> str:
     """Keep a model, with its training where that can be repeated; the id of the run."""
-    from tapegpt.data.corpus import Corpus
     from tapegpt.studio.studio import single
     from tapegpt.training.recording import replay, still
 
+    MODEL.check("model", model)
     if model.models:
         raise TapeGPTError(single("the model", len(model.models)))
     try:

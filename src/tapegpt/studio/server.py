@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tapegpt.errors import TapeGPTError, argument
+from tapegpt.ranges import Instance
 from tapegpt.studio.app import application
 from tapegpt.studio.limits import PORTS
 
@@ -85,6 +86,7 @@ class Protocol(H11Protocol):
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens at this address."""
+    Instance(str).check("host", host)
     PORTS.check("port", port)  # which the system would take modulo 65,536
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

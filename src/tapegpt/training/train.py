@@ -8,7 +8,7 @@ import time
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.sources import READING, Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.models.gpt import Config
 from tapegpt.training.clock import within
 from tapegpt.training.presets import resolve
@@ -55,6 +55,8 @@ def train(
     started = time.perf_counter()
     given: Any = dict(options)
     reading = {name: given.pop(name) for name in READING if name in given}
+    if not hasattr(callbacks, "__iter__") or not all(map(callable, callbacks := list(callbacks))):
+        raise TapeGPTError(f"callbacks must be functions of a trainer and losses, not {quote(callbacks)}: give a list")
     config, settings = resolve(given, preset, model=model)  # refuses before it reads
     corpus = corpus_from(data, reading, settings.budget)
     config, settings = resolve(given, preset, corpus, model)

@@ -10,14 +10,17 @@ import math
 import time
 from operator import sub
 
+from tapegpt.autograd.model import Model
+from tapegpt.data.corpus import CORPUS, Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import NAMED
 from tapegpt.engines.base import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, argument, either, quote, warn
+from tapegpt.inference.language_model import MODEL
 from tapegpt.log import log
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
-from tapegpt.ranges import Whole
+from tapegpt.ranges import Instance, Whole
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.text import amount, breaks
 from tapegpt.training.clock import (
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.autograd.model import Model
-    from tapegpt.data.corpus import Corpus
     from tapegpt.data.tokens import Tokens
     from tapegpt.engines.base import Parameters, Snapshot
     from tapegpt.models.provenance import DataRecord, Evaluation
@@ -78,7 +79,11 @@ class Trainer(Local):
         **named: Any,
     ) -> None:
         started = time.perf_counter() if started is None else started
-        settings = (settings or Settings()).replace(**named)
+        CORPUS.check("corpus", corpus)
+        Instance(Model, "give tapegpt.Config() or one of your own").check("config", config)
+        settings = Settings() if settings is None else settings
+        Instance(Settings).check("settings", settings)
+        settings = settings.replace(**named)
         if settings.threads is None and settings.engine == "fast":
             settings = settings.replace(threads=threads_that_pay(config, corpus.vocab_size, settings.batch_size))
         self.settings = settings
@@ -146,6 +151,8 @@ class Trainer(Local):
         a time budget has the time that was left. Raises `TapeGPTError` for a model that holds weights only, for
         other documents than it was trained on, saying what differs, and where no step is left.
         """
+        MODEL.check("model", model)
+        CORPUS.check("corpus", corpus)
         state = model.state
         if state is None or model.data is None:
             raise TapeGPTError("the model has weights only, no training to resume: finetune it, or train anew")
@@ -181,6 +188,8 @@ class Trainer(Local):
         counted anew: both are found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the
         vocabulary in another way, and for documents that are split by another rule.
         """
+        MODEL.check("model", model)
+        CORPUS.check("corpus", corpus)
         vocabulary = model.vocabulary | corpus.vocabulary
         trainer = cls(corpus.replace(vocabulary=vocabulary), model.config, settings)
         engine, former = trainer.model.engine, model.parameters

@@ -11,6 +11,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.ngrams import baselines_within
 from tapegpt.errors import TapeGPTError, missing
 from tapegpt.inference.explanation import explain
+from tapegpt.inference.language_model import MODEL
 from tapegpt.models.curves import curve
 from tapegpt.training.recording import still
 from tapegpt.web import bundle, source
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from tapegpt.models.trained import GPT
-
     Data = dict[str, Any]
+    from tapegpt.models.trained import GPT
 
 TEMPERATURE = 0.5
 
@@ -34,6 +34,7 @@ def widget(model: GPT, *, text: str | None = None) -> Any:
     Takes the extra `notebook`. Raises `TapeGPTError` where anywidget is not installed, and for a text that the model
     cannot read.
     """
+    MODEL.check("model", model)
     try:
         from anywidget import AnyWidget
         from traitlets import Dict

@@ -12,6 +12,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.sources import Source
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError
+from tapegpt.inference.language_model import MODEL
 from tapegpt.inference.scores import END
 from tapegpt.models.gpt import Config
 from tapegpt.models.loading import reference
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from tapegpt.analysis.evaluation import EvaluationReport
     from tapegpt.autograd.model import Model
     from tapegpt.inference.scores import Score
-    from tapegpt.models.trained import GPT
     from tapegpt.training.recording import Recording
 
     Data = dict[str, Any]
+    from tapegpt.models.trained import GPT
 
 SAMPLES = 1000
 TEMPERATURE = 0.5  # of the strings that are shown
@@ -65,6 +66,7 @@ def report(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> st
     at while it reads is by default the first of them; so many samples are compared with them. Raises `TapeGPTError`
     for a text that the model cannot read, and for a number of samples out of range.
     """
+    MODEL.check("model", model)
     findings = _found(model, text, samples)
     title = f"A GPT of {amount(model.num_parameters, 'parameter')}"
     lines = [f"<h1>{title}</h1>", f"<p>{escape(_summary(findings))}</p>"]
@@ -94,6 +96,7 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
         generated = model.stream(seed=0, temperature=TEMPERATURE)
         text = corpus.documents[0] if corpus else next(filter(model.vocabulary.knows, generated))
         text = model.vocabulary.clip(text, model.config.block_size)
+    model.vocabulary.encode(text, "text")  # which knows all of it, or says so
     recording, reason = _record(model, corpus, _moments(model, text))
     portrait = Portrait(recording)
     run = portrait.run(text, TEMPERATURE)
