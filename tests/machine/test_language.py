@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import available, cpu_identity, detect, host_target
-from tapegpt.machine.interpreter import fused_multiply_add
+from tapegpt.machine.interpreter import Interpreter, fused_multiply_add
 from tapegpt.machine.language import (
     F32,
     F64,
@@ -586,8 +586,6 @@ def test_fused_multiply_add_must_be_there() -> None:
 
 
 def test_vectors_cover_exactly() -> None:
-    from tapegpt.machine.interpreter import Interpreter
-
     k = Interpreter(AVX512)
     for count in range(70):
         covered = [at + lane for at, lanes in k.vectors(count) for lane in range(lanes)]
@@ -699,6 +697,12 @@ def test_inverse_roots_are_near_in_vectors_of_any_width(target: Target) -> None:
         found = y[16 * row : 16 * row + lanes].tolist()
         assert found == pytest.approx([number**-0.5 for number in x[:lanes]], rel=3e-7)
     assert d[0] == 1.0 / math.sqrt(3.0)
+
+
+def test_a_back_end_that_lacks_a_primitive_cannot_be_made() -> None:
+    partial = type("Partial", (Interpreter,), {"_shuffle": Builder._shuffle})
+    with pytest.raises(TypeError, match=r"abstract class Partial .*_shuffle"):
+        partial(AVX512)
 
 
 def test_targets_are_detected() -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 from _blake2 import blake2b
-from abc import ABC, abstractmethod
+from abc import ABC, abstractmethod, update_abstractmethods
 from functools import reduce
 
 from tapegpt.machine.signature import KernelError, Signature, Structure
@@ -725,3 +725,8 @@ class Builder(ABC):
     _fma: Callable[[Value, Value, Value], Value]
     _bitcast: Callable[[Value, Type], Value]
     _convert: Callable[[Value, Type], Value]
+
+
+for _name in Builder.__annotations__:  # a back end without one of these cannot be made
+    setattr(Builder, _name, abstractmethod(lambda *_: None))
+update_abstractmethods(Builder)  # type: ignore[type-abstract]  # which it is to become
