@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +119,7 @@ def test_strings_have_labels_before_and_nowhere_else(engine: str) -> None:
         texts = made.generate(50, seed=2, label=label, prefix="a", min_length=2, max_length=4, avoid=["bb"])
         assert all(each in (None, label) for text in texts for each, label in zip(known, labels_of(text), strict=True))
         assert all(text[0] == "a" and 2 <= len(text) <= 4 and "bb" not in text for text in texts)
+    assert made.generate(3, seed=1, label=iter(["de"])) == made.generate(3, seed=1, label=np.array(["de"]))
     few = made.generate(6, seed=1, label="de", distinct=True, pattern="[ab]{1,2}", unbiased=False)
     assert len(few) == len(set(few)) == 6
     assert {labels_of(text)[0] for text in few} == {"de"}

@@ -31,6 +31,13 @@ def test_distances_are_those_of_every_pair(target: str, documents: list[str], te
     assert len(neighbours) == len(set(documents))
 
 
+@given(SHORT, st.text("abc", max_size=8), st.integers(0, 4))
+def test_no_string_is_further_than_the_farthest(documents: list[str], text: str, more: int) -> None:
+    nearest, farthest = min(edits(text, each) for each in documents), Neighbours(documents).farthest(len(text) + more)
+    assert nearest <= farthest
+    assert farthest == min(edits("x" * (len(text) + more), each) for each in documents)
+
+
 @given(LONG, st.integers(0, 200), st.data())
 def test_strings_may_be_longer_than_a_word_of_rows(documents: list[str], size: int, data: st.DataObject) -> None:
     text = data.draw(st.text("ab", min_size=size, max_size=size))

@@ -132,6 +132,16 @@ def test_a_range_of_a_decade_is_drawn_by_its_logarithm() -> None:
 
 
 @pytest.mark.parametrize(
+    "asked", [{"grid": ["n_embd"]}, {"random": "n_embd"}, {"grid": {"engine": "fast"}}, {"grid": {"n_embd": 4}}]
+)
+def test_what_is_no_list_of_values_by_name_is_refused(asked: Any) -> None:
+    with pytest.raises(
+        TapeGPTError, match=r"(must be a Mapping, not .*: give values by name|must be several in a list)"
+    ):
+        Space(**asked)
+
+
+@pytest.mark.parametrize(
     ("grid", "random", "options", "message"),
     [
         ({"n_layers": [1]}, {}, {}, "a sweep searches in n_layer, "),

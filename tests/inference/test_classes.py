@@ -126,6 +126,9 @@ def test_what_cannot_be_told_gives_an_error(tmp_path: Path, capfd: pytest.Captur
     with pytest.raises(TapeGPTError, match="by 'age': the model's labels are country, sex: choose one of them"):
         model().classify([], by="age")
     plain = tapegpt.train(NAMES, steps=1, n_embd=8, n_head=2, block_size=6)
+    for strings in (NAMES, []):
+        with pytest.raises(TapeGPTError, match=r"no string has all its labels, .*: give strings with labels"):
+            model().calibrate_labels(strings)
     with pytest.raises(TapeGPTError, match="the model has no labels to choose from: train one with labels"):
         plain.classify([])
     path = str(tmp_path / "model.safetensors")

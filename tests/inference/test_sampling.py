@@ -304,6 +304,9 @@ def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> 
     with pytest.warns(tapegpt.TapeGPTWarning, match="^no string meets the constraints, 5 were requested$") as caught:
         assert small.generate(5, pattern="x") == []
     assert caught[0].filename == __file__
+    for far in (max(map(len, probabilities(small))), 2**31, 2**70):  # where to look for one would take for ever
+        with pytest.warns(tapegpt.TapeGPTWarning, match="^no string meets the constraints, 5 were requested$"):
+            assert small.generate(5, novel=far) == []
 
 
 @pytest.mark.slow

@@ -44,6 +44,10 @@ class Neighbours:
         """Whether a document is at most so many edits away."""
         return text in self._distinct or (distance > 0 and self._search(text, distance) is not None)
 
+    def farthest(self, length: int) -> int:
+        """No string of at most so many characters is more edits than this away from all documents."""
+        return max(length, min(map(len, self._distinct)))
+
     def nearest(self, text: str) -> Neighbour:
         """The nearest document, itself where it is one; there must be one."""
         found = Neighbour(text, 0) if text in self._distinct else self._search(text, sys.maxsize)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from itertools import count, product
 
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError, is_number, is_whole, quote
 from tapegpt.experiments.population import Candidate, Outcome
 from tapegpt.models.gpt import Config
-from tapegpt.ranges import Whole
+from tapegpt.ranges import Instance, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.text import round_digits
@@ -23,7 +24,7 @@ from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from tapegpt.autograd.model import Model
@@ -58,6 +59,12 @@ class Space:
         options: Mapping[str, Any] | None = None,
         model: Choice = Config,
     ) -> None:
+        for argument, asked in (("grid", grid), ("random", random)):
+            if asked is not None:
+                Instance(Mapping, "give values by name").check(argument, asked)
+        for name, values in (grid or {}).items():
+            if isinstance(values, str) or not hasattr(values, "__iter__"):
+                raise TapeGPTError(f"grid {name}: its values must be several in a list, not {quote(values)}")
         self.grid = {name: list(values) for name, values in (grid or {}).items()}
         self.random = dict(random or {})
         self.preset, self.options = preset, dict(options or {})

@@ -6,6 +6,8 @@ tokens it is spelled. That a string is new, or comes once, is looked up when it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from tapegpt.data.vocabulary import listed
 from tapegpt.errors import TapeGPTError, check_names, either, quote
 from tapegpt.ranges import Instance, Number, Whole
@@ -14,7 +16,6 @@ from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from typing import Any, TypedDict
 
     from tapegpt.data.vocabulary import Vocabulary
@@ -101,7 +102,9 @@ class Constraints(Record):
 
     def check(self) -> None:
         """Raise `TapeGPTError` where fields do not fit together."""
-        if self.label in ((), [], {}):
+        if isinstance(self.label, Iterable) and not isinstance(self.label, str | Mapping):
+            self.__dict__["label"] = tuple(self.label)
+        if isinstance(self.label, tuple | Mapping) and not self.label:
             self.__dict__["label"] = None
         if self.max_length is not None and self.min_length > self.max_length:
             in_python = f"min_length {self.min_length} is above max_length {self.max_length}"

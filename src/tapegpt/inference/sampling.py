@@ -95,7 +95,9 @@ class Sampler:
         self._inference, self._vocabulary, self._rng = inference, vocabulary, rng
         self._constraints, self._drawing, self._known = constraints, drawing, known
         self._block = inference.config.block_size
-        self._space = _Space(constraints, vocabulary, self._block)
+        self._space = space = _Space(constraints, vocabulary, self._block)
+        if known and constraints.distance is not None:
+            space.any &= constraints.distance < known.farthest(space.longest * max(map(len, vocabulary)))
         self._seen: set[str] = set()
         self._is_in_vain = False  # nothing unbiased was found
         self._unbiased = constraints.unbiased is not False and not drawing.truncates and not self._space.is_free

@@ -19,7 +19,7 @@ from tapegpt.files import Path, path_text
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
-from tapegpt.ranges import OneOf, Whole
+from tapegpt.ranges import Instance, OneOf, Whole
 from tapegpt.settings import ENGINES, SEED, Settings
 
 TYPE_CHECKING = False
@@ -353,6 +353,7 @@ class GPT(LanguageModel):
         from tapegpt.inference.certain import Certain
         from tapegpt.inference.pseudonyms import names, read_secret
 
+        Instance(bool).check("unique", unique)
         check_names("names_for", options, {**Constraints.fields, **Drawing.fields}.keys() - {"distinct", "unbiased"})
         constraints, drawing = split_options(
             {"temperature": 1.0, "novel": True, **options, "distinct": False, "unbiased": False}
@@ -445,6 +446,8 @@ class GPT(LanguageModel):
         given = strings_of(strings, "strings")
         if labels is not None:
             given = self.vocabulary.label(given, read_labels(labels, len(given)))  # type: ignore[assignment]  # none is None
+        if not any(labels_of(text) and None not in labels_of(text) for text in given):
+            raise TapeGPTError("no string has all its labels, so that none is calibrated on: give strings with labels")
         fitted = temperature(self.inference, self.vocabulary, self.counts, given)
         self.counts = self.counts.replace(temperature=fitted)
         return fitted
