@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from tapegpt.data.tokens import Tokens
     from tapegpt.machine.language import Operand, Value
+    from tapegpt.models.trained import GPT
 
     Use = Callable[[Operand, Value], None]
-    from tapegpt.models.trained import GPT
 
 TOP = 10
 DRAWS = 20  # of documents at random, to compare with

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    Data = dict[str, Any]
     from tapegpt.models.trained import GPT
+
+    Data = dict[str, Any]
 
 TEMPERATURE = 0.5
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tapegpt.analysis.evaluation import EvaluationReport
     from tapegpt.autograd.model import Model
     from tapegpt.inference.scores import Score
+    from tapegpt.models.trained import GPT
     from tapegpt.training.recording import Recording
 
     Data = dict[str, Any]
-    from tapegpt.models.trained import GPT
 
 SAMPLES = 1000
 TEMPERATURE = 0.5  # of the strings that are shown
