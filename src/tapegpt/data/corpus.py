@@ -12,7 +12,6 @@ from tapegpt.data.labels import labels_of, read_labels, without_gaps
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.errors import TapeGPTError
-from tapegpt.files import path_text
 from tapegpt.log import log
 from tapegpt.ranges import Instance, Whole
 from tapegpt.record import Record
@@ -82,6 +81,8 @@ class Corpus(Record):
         file that is missing, unreadable, not text in this encoding, or no table with such a column, and where no
         document is left.
         """
+        from tapegpt.files import path_text
+
         return cls.from_source(Source(paths=tuple(map(path_text, paths)), **options), tokens)
 
     @classmethod

@@ -15,7 +15,6 @@ from tapegpt.data.labels import identity, labels_of, read_labels
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, argument, check_names, either, warn
-from tapegpt.files import Path, path_text
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from tapegpt.data.rng import State
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Engine, Parameters
+    from tapegpt.files import Path
     from tapegpt.inference.classes import Classes
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.inference.explanation import Explanation
@@ -488,6 +488,7 @@ class GPT(LanguageModel):
         """
         from tapegpt.data.corpus import Corpus
         from tapegpt.data.sources import Source
+        from tapegpt.files import path_text
 
         names = list(map(path_text, paths))
         source = self.data.source_of(*names) if self.data else Source(paths=tuple(names))
