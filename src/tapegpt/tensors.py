@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
-_PLAIN = ("format", "tapegpt", "steps", "engine", "model")  # metadata that is no JSON
+_PLAIN = ("format", "tapegpt", "steps", "engine", "model", "checksum")  # metadata that is no JSON
 
 
 class Contents(Record):
@@ -151,15 +151,23 @@ def _from_safetensors(data: bytes) -> Contents:
         if offsets != [begin, end]:
             raise ForeignError(f"it is damaged: {quote(name)} does not lie where its shape needs")
         tensors[name] = ((rows, columns), data[start + begin : start + end])
+    if start + end != len(data):
+        raise ForeignError("its checksum does not hold, it is damaged")
+    return _whole(metadata, tensors, kind)
+
+
+def _whole(metadata: dict[str, str], tensors: dict[str, tuple[tuple[int, int], bytes]], kind: str) -> Contents:
+    """The contents that a checksum among the metadata is of."""
     checksum, contents = metadata.pop("checksum", None), Contents(metadata, tensors, kind)
-    if start + end != len(data) or checksum != contents.checksum:
+    if checksum != contents.checksum:
         raise ForeignError("its checksum does not hold, it is damaged")
     return contents
 
 
 def _as_json(contents: Contents) -> bytes:
     """One object: the metadata, the type of the numbers, and each tensor as a list of rows, a row a line."""
-    fields = {name: text if name in _PLAIN else json.loads(text) for name, text in contents.metadata.items()}
+    metadata = {**contents.metadata, "checksum": contents.checksum}
+    fields = {name: text if name in _PLAIN else json.loads(text) for name, text in metadata.items()}
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in {**fields, "type": contents.type}.items()]
     matrices = []
     for name, ((_, columns), data) in contents.tensors.items():
@@ -187,7 +195,7 @@ def _from_json(data: bytes) -> Contents:
         tensors = {name: matrix(rows, TYPES[kind]) for name, rows in state.items()}
     except TapeGPTError as error:
         raise ForeignError(f"a tensor does not hold ({error})") from None
-    return Contents(metadata, tensors, kind)
+    return _whole(metadata, tensors, kind)
 
 
 def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:

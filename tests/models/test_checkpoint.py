@@ -572,3 +572,14 @@ def test_bytes_are_those_of_a_file(whole: bytes, tmp_path: Path) -> None:
 def test_json_is_known_by_its_name(name: str, tmp_path: Path) -> None:
     tapegpt.save(of_names(), tmp_path / name)
     assert json.loads((tmp_path / name).read_bytes())["engine"] == "exact"
+
+
+@given(st.data())
+def test_another_digit_in_json_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.getbasetemp() / "digits.json"
+    tapegpt.save(of_names(), path)
+    whole = path.read_bytes()
+    place = data.draw(st.sampled_from([place for place, byte in enumerate(whole) if chr(byte).isdigit()]))
+    changed = whole[:place] + data.draw(st.sampled_from("0123456789")).encode() + whole[place + 1 :]
+    if repr(json.loads(changed)) != repr(json.loads(whole)):
+        refused(path, changed)
