@@ -138,5 +138,7 @@ def test_models_and_data_in_other_arguments() -> None:
         tapegpt.train(CORPUS, callbacks=print)  # type: ignore[arg-type]
     with pytest.raises(TapeGPTError, match="weights_only must be a bool, not 'no'"):
         tapegpt.dumps(MODEL, weights_only="no")  # type: ignore[arg-type]
+    with pytest.raises(TapeGPTError, match="unique must be a bool, not 'no'"):
+        MODEL.names_for(["a"], secret="at least 16 bytes", unique="no")  # type: ignore[arg-type]
     with pytest.raises(TapeGPTError, match="text must be a str, not 3"):
         tapegpt.report(MODEL, text=3)  # type: ignore[arg-type]

@@ -193,6 +193,14 @@ def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: 
     )
 
 
+def test_a_journal_that_two_processes_began_is_gone_on_with(tmp_path: Path) -> None:
+    sweep(CORPUS, **SEARCH, run_dir=tmp_path)
+    journal = tmp_path / JOURNAL
+    head, *lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([head, *lines[:3], head, *lines[:5]]))
+    assert gist(sweep(CORPUS, **SEARCH, run_dir=tmp_path)) == gist(searched())
+
+
 @pytest.mark.slow
 def test_a_torn_journal_is_gone_on_with_twice(tmp_path: Path) -> None:
     """What a kill leaves of a line is gone before the next line is written, else that would be damaged too."""
