@@ -311,6 +311,7 @@ def test_what_is_no_ensemble_is_refused(make: Callable[[], Any], rule: str) -> N
     [
         lambda: together().parameters,
         lambda: together().explain("anna"),
+        lambda: tapegpt.attribute(together(), "anna"),
         lambda: explain(together(), "bob"),
         lambda: together().engine.load_parameters({}),
         lambda: together().engine.restore({}),
@@ -378,10 +379,10 @@ def test_the_commands_take_an_ensemble(path: Path, tmp_path: Path, capsys: pytes
     assert [line["nats"] for line in lines] == pytest.approx(list(together().score(NAMES).nats), abs=1e-5)
     assert main(["eval", str(path), str(names), "--training-data", str(names), "--samples", "20"]) == 0
     capsys.readouterr()
-    assert main(["explain", str(path), "anna"]) == 2
-    assert (
-        capsys.readouterr().err == "tapegpt: error: an ensemble has no parameters of its own: take one of its models\n"
-    )
+    refused = "tapegpt: error: an ensemble has no parameters of its own: take one of its models\n"
+    for command in (["explain", str(path), "anna"], ["why", str(path), "anna"], ["show", str(path)]):
+        assert main(command) == 2
+        assert capsys.readouterr().err == refused
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def attribute(
     """
     MODEL.check("model", model)
     Whole(1).check("top", top)
-    query, lessons = encoded(model, text), Lessons(model, recording)
+    query, parameters, lessons = encoded(model, text), model.parameters, Lessons(model, recording)
     seen = lessons.known and not unseen
     windows = lessons.order[: lessons.visits] if seen else lessons.order
-    rater = Rater(model.config, model.vocab_size, model.parameters)
+    rater = Rater(model.config, model.vocab_size, parameters)
     _announce(watch, rater.seconds(lessons.tokens, windows))
     loss, products = rater.rate(query, lessons.tokens, windows)
     strengths = lessons.strengths(windows, products, seen)

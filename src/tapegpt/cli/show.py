@@ -171,6 +171,7 @@ def _subject(options: Namespace) -> Subject:
             raise TapeGPTError(f"{typed} is not about a model as it is, which {options.data[0]} has: leave it out")
     options.model = options.data[0]
     model = load_model(options)
+    model.engine.parameters()  # an ensemble says that it has none
     return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), corpus=None, model=model)
 
 
