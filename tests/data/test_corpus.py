@@ -517,6 +517,8 @@ def test_windows_of_nothing() -> None:
 def test_windows_of_no_size(wrong: object) -> None:
     with error("block_size must be a whole number from 1 on, not"):
         Corpus.of(["anna"]).windows(wrong)  # type: ignore[arg-type]  # as an untyped caller may
+    with error("long must be one of"):
+        Corpus.of(["anna"]).windows(2, long="overlaps")
 
 
 SCRIPTS = ["ar_AA", "bn_BD", "cs_CZ", "de_DE", "el_GR", "fa_IR", "he_IL", "hi_IN", "hu_HU", "hy_AM", "ja_JP", "ka_GE"]

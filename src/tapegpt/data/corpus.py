@@ -15,6 +15,7 @@ from tapegpt.errors import TapeGPTError
 from tapegpt.log import log
 from tapegpt.ranges import Instance, Whole
 from tapegpt.record import Record
+from tapegpt.settings import Settings
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
@@ -159,9 +160,11 @@ class Corpus(Record):
         Each window but a document's last makes `block_size` predictions, and the next one starts with the token that
         it ends with. Where they "overlap", a copy of the document follows whose windows begin in the middle of these,
         as strings beyond the block are generated. "cut" is for an engine that trains on the beginning: every document
-        is one window, whatever its length. Raises `TapeGPTError` unless block_size is a whole number from 1 on.
+        is one window, whatever its length. Raises `TapeGPTError` unless block_size is a whole number from 1 on, and
+        for another `long`.
         """
         Whole(1).check("block_size", block_size)
+        Settings.ranges["long"].check("long", long)
         tokens = self.tokens(order)
         longest = max(map(len, self.documents), default=0) + len(self.vocabulary.labels)
         short = longest < block_size  # no token is shorter than a character
