@@ -383,8 +383,8 @@ def check_alarms(count: int) -> int:
 
     def interrupt(_: int, frame: FrameType | None) -> None:
         while frame:
-            if frame.f_code.co_filename == guard.__file__:  # whose own code is not made for it: a little later
-                signal.setitimer(signal.ITIMER_REAL, 1e-5)
+            if frame.f_code.co_filename == guard.__file__:  # whose code is not made for it: once this has returned
+                signal.setitimer(signal.ITIMER_REAL, 1e-4)
                 return
             frame = frame.f_back
         raise KeyboardInterrupt
