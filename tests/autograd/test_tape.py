@@ -516,6 +516,9 @@ def test_write_takes_whole_rows_of_numbers_and_checks_them_first() -> None:
     z = single.parameter("z", 1, 2)
     with pytest.raises(TapeGPTError, match="1e\\+300 is too large for f32"):
         single.write(z, [1e300, 1.0])
+    for record in (z.__mul__, z.__pow__, z.maximum):
+        with pytest.raises(TapeGPTError, match="1e\\+300 is too large for f32"):
+            record(-1e300)
     single.write(z, [math.inf, 0.5])
     assert single.read(z) == [[math.inf, 0.5]]
 

@@ -495,6 +495,19 @@ def test_a_forward_that_cannot_be_is_told_in_one_line(broken: str, message: str)
     assert "\n" not in str(caught.value)
 
 
+def test_a_number_too_large_for_f32_is_told_where_it_is_needed() -> None:
+    class Large(Model):
+        def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+            x = tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens)
+            return (x * 1e300).rmsnorm()
+
+    model = tapegpt.train(["anna", "bob"], model=Large, steps=2)
+    assert len(model.generate(3)) == 3
+    for needs in (lambda: model.score(["anna"]), lambda: tapegpt.train(["anna"], model=Large, engine="fast", steps=2)):
+        with pytest.raises(TapeGPTError, match=r"^mul: 1e\+300 is too large for f32$"):
+            needs()
+
+
 def test_a_forward_without_parameters_or_without_anything() -> None:
     class Constant(Model):
         def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:

@@ -22,7 +22,7 @@ parameters, and the `work` of one run (everything else). Each thread has gradien
 from __future__ import annotations
 
 from array import array
-from math import isfinite, sqrt
+from math import inf, sqrt
 from operator import attrgetter
 from operator import index as whole
 
@@ -194,6 +194,7 @@ class Tape(Local):
             self.check_own(node, what)
         if operation.real not in (None, self.real):
             raise TapeGPTError(f"{what}: works on {operation.real}, and this tape's numbers are {self.real}")
+        self._check_size(what, operation.constants)
         takes = [count + len(operation.about) for count in operation.takes]
         if takes and len(inputs) not in takes:
             raise TapeGPTError(f"{what}: takes {' or '.join(map(str, takes))} nodes, not {len(inputs)}")
@@ -218,6 +219,12 @@ class Tape(Local):
         for index in operation.passes:
             self._check_passing(operation, inputs[index], inputs)
         return shape, bounds
+
+    def _check_size(self, who: str, numbers: Sequence[float]) -> None:
+        """Raise `TapeGPTError` for a number that would overflow here."""
+        large = [number for number in numbers if _LARGEST < abs(number) < inf] if self.real is F32 else []
+        if large:
+            raise TapeGPTError(f"{who}: {large[0]!r} is too large for f32")
 
     def _check_passing(self, operation: Operation, node: Node, inputs: tuple[Node, ...]) -> None:
         """Raise `TapeGPTError` unless all other uses of the node come before the result, which shares its gradient."""
@@ -568,8 +575,7 @@ class Tape(Local):
         else:
             who = repr(node)
             checked = [number_of(number, who, "number", index) for index, number in enumerate(given)]
-            if self.real is F32 and any(abs(number) > _LARGEST and isfinite(number) for number in checked):
-                raise TapeGPTError(f"{node!r}: {max(checked, key=abs)} is too large for f32")
+            self._check_size(who, checked)
             for row, view in enumerate(self.views(node)[: len(given) // columns]):
                 for column in range(columns):
                     view[column] = checked[row * columns + column]

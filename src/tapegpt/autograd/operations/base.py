@@ -173,6 +173,7 @@ class Operation(ABC):
     keeps_rows = False  # whether it keeps something of a string, by position, so that it takes `lines` too
     batch = Batch(1 << 32, 1 << 32)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
+    constants: tuple[float, ...] = ()  # numbers that it computes with beside its inputs
     activation = ""  # applied to the result, see `Slot.activation`
     unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
     sets: tuple[int, ...] = ()  # inputs whose gradient it sets: they may have no other use
