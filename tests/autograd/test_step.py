@@ -691,6 +691,21 @@ def test_a_step_goes_on_from_its_file_to_the_same_bits(
     assert (step(**data, steps=3), numbers_of(tape)) == wanted
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_of_a_fixed_parameter_nothing_is_kept(tmp_path: Path, fast: bool) -> None:
+    tape = Tape(4)
+    x = tape.input("x", 3)
+    fixed = tape.linear(x, tape.parameter("fixed", 2, 3, fixed=True, start=0.5))
+    step = tape.compile((fixed + x.linear("w", 2)).tanh().mean(), OPTIMIZERS[3], fast=fast)
+    assert all(node.name == "w" for node, _ in step.kept().values())
+    step(x=examples(4)["x"], steps=3)
+    step.save(tmp_path / "step.json")
+    wanted = step(x=examples(4)["x"], steps=3), numbers_of(tape)
+    step.load(tmp_path / "step.json")
+    assert (step(x=examples(4)["x"], steps=3), numbers_of(tape)) == wanted
+    assert wanted[1]["fixed"] == [0.5] * 6
+
+
 def test_a_tape_has_the_numbers_of_its_file(tmp_path: Path, compiled: tuple[Tape, Step]) -> None:
     tape, step = compiled
     tape.save(tmp_path / "tape.safetensors")

@@ -91,8 +91,9 @@ class Step(Local):
     def kept(self) -> dict[str, tuple[Node, array[int]]]:
         """What the optimizer keeps, by name: of which parameter, and where in `numbers` it is, row by row."""
         extent, kind, found = self._graph.tape.parameter_extent(), type(self.optimizer), {}
+        trained = {node: location for node, location in self._graph.parameters.items() if not node.fixed}
         for start, what in enumerate(kind.kept):
-            for node, location in self._graph.parameters.items():
+            for node, location in trained.items():
                 name = f"{kind.__name__.lower()}.{what}.{node.name}"
                 found[name] = node, array("I", [start * extent + number for number in offsets_of(location)])
         return found
