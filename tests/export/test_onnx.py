@@ -85,6 +85,19 @@ class Own(Model):
         return tape.record(Foreign("tanh"), tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens))
 
 
+class Large(Model):
+    """Its logits are right in f64 alone."""
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        """Logits (T, V)."""
+        return (tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens) * -1e300).rmsnorm()
+
+
+def test_a_number_too_large_for_f32_is_refused_in_a_line() -> None:
+    with pytest.raises(TapeGPTError, match=r"^-1e\+300 is too large for f32, in which the graph computes$"):
+        export(untrained(["a"], Large()))
+
+
 def test_what_has_no_form_is_refused_in_a_line() -> None:
     with pytest.raises(TapeGPTError, match=r"the operation tanh has no form in ONNX: leave it out of the model"):
         export(untrained(["a"], Own()))

@@ -27,6 +27,7 @@ from tapegpt.autograd.operations.shift import Shift
 from tapegpt.autograd.operations.softmax import LogSoftmax, Softmax
 from tapegpt.autograd.operations.transpose import Transpose
 from tapegpt.errors import TapeGPTError, missing
+from tapegpt.ranges import are_finite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +104,12 @@ class Graph:
         return name
 
     def numbers(self, values: Iterable[float], *shape: int) -> str:
-        """A constant in f32."""
-        return self._constant("f", values, shape)
+        """A constant in f32; raises `TapeGPTError` for a number that overflows there."""
+        given = array("d", values)
+        single = array("f", given)
+        if are_finite(given) and not are_finite(single):
+            raise TapeGPTError(f"{max(given, key=abs)!r} is too large for f32, in which the graph computes")
+        return self._constant("f", single, shape)
 
     def whole(self, *values: int) -> str:
         """A row of whole numbers."""
