@@ -74,14 +74,14 @@ class OneOf(Range):
 class Instance(Range):
     """All values of a type."""
 
-    def __init__(self, kind: type, remedy: str = "", metavar: str = "TEXT") -> None:
-        self._kind, self.remedy, self.metavar = kind, remedy, metavar
+    def __init__(self, kind: type, remedy: str = "", metavar: str = "TEXT", name: str = "") -> None:
+        self._kind, self.remedy, self.metavar, self._name = kind, remedy, metavar, name or kind.__name__
 
     def __contains__(self, value: Any) -> bool:
         return isinstance(value, self._kind)
 
     def __str__(self) -> str:
-        return f"a {self._kind.__name__}"
+        return f"a {self._name}"
 
 
 class Number(Range):

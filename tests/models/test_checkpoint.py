@@ -583,3 +583,14 @@ def test_another_digit_in_json_is_found(tmp_path_factory: pytest.TempPathFactory
     changed = whole[:place] + data.draw(st.sampled_from("0123456789")).encode() + whole[place + 1 :]
     if repr(json.loads(changed)) != repr(json.loads(whole)):
         refused(path, changed)
+
+
+def test_numbers_in_json_are_changed_where_the_checksum_is_taken_out(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    tapegpt.save(of_names(), path)
+    fields = json.loads(path.read_bytes())
+    fields["state_dict"]["wte"][0][0] = 0.5
+    refused(path, json.dumps(fields).encode())
+    del fields["checksum"]
+    path.write_text(json.dumps(fields))
+    assert tapegpt.load(path).parameters["wte"][0] == 0.5

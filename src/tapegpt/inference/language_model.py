@@ -39,4 +39,4 @@ class LanguageModel:
         return self.engine.parameters()
 
 
-MODEL = Instance(LanguageModel, "give what tapegpt.load(path) or tapegpt.train(data) returns")
+MODEL = Instance(LanguageModel, "give what tapegpt.load(path) or tapegpt.train(data) returns", name="GPT")
