@@ -75,13 +75,13 @@ class Instance(Range):
     """All values of a type."""
 
     def __init__(self, kind: type, remedy: str = "", metavar: str = "TEXT", name: str = "") -> None:
-        self._kind, self.remedy, self.metavar, self._name = kind, remedy, metavar, name or kind.__name__
+        self._kind, self.remedy, self.metavar, self._called = kind, remedy, metavar, name or kind.__name__
 
     def __contains__(self, value: Any) -> bool:
         return isinstance(value, self._kind)
 
     def __str__(self) -> str:
-        return f"a {self._name}"
+        return f"a {self._called}"
 
 
 class Number(Range):
