@@ -580,7 +580,7 @@ def test_another_digit_in_json_is_found(tmp_path_factory: pytest.TempPathFactory
     tapegpt.save(of_names(), path)
     whole = path.read_bytes()
     place = data.draw(st.sampled_from([place for place, byte in enumerate(whole) if chr(byte).isdigit()]))
-    changed = whole[:place] + data.draw(st.sampled_from("0123456789")).encode() + whole[place + 1 :]
+    changed = whole[:place] + data.draw(st.sampled_from("123456789")).encode() + whole[place + 1 :]
     if repr(json.loads(changed)) != repr(json.loads(whole)):
         refused(path, changed)
 
