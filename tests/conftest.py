@@ -36,13 +36,6 @@ def pytest_configure(config: pytest.Config) -> None:
     guard()
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests of pages and of a cluster wait for other processes half of their time."""
-    from tapegpt.processes import cores
-
-    return cores() + 1
-
-
 def _code_directory(config: pytest.Config) -> str:
     """A directory beside what pytest keeps itself; without such a one (`-p no:cacheprovider`), a temporary one."""
     if cache := getattr(config, "cache", None):
