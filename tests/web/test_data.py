@@ -75,6 +75,15 @@ def test_a_run_is_json_and_tells_the_whole_training(recording: Recording) -> Non
     assert run["moment"]["step"] == min(recording.evaluations, key=lambda evaluation: evaluation.loss).step
 
 
+def test_what_is_shown_stays_when_the_model_is_trained_on() -> None:
+    trainer = Trainer(CORPUS, CONFIG, steps=20)
+    trainer.run(10)
+    portrait = Portrait(still(trainer.model))
+    before = portrait.moment(10, "anna", 0.5)
+    trainer.run(10)
+    assert portrait.moment(10, "anna", 0.5) == before
+
+
 @pytest.mark.slow
 def test_a_moment_shows_the_model_of_its_step(recording: Recording) -> None:
     portrait = Portrait(recording)

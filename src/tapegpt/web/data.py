@@ -60,6 +60,7 @@ class Portrait:
 
     def __init__(self, recording: Recording, facts: Facts | None = None) -> None:
         self.recording = recording
+        self._revision = recording.model.engine.revision
         self._viewer: GPT | None = None
         self._lock = renew_at_fork(allocate_lock())
         self.facts = facts or Facts(recording.corpus or Corpus([], recording.model.vocabulary))
@@ -113,9 +114,10 @@ class Portrait:
         }
 
     def _model_at(self, moment: Moment) -> GPT:
-        """The model as it was then; where it is so now, itself."""
-        if moment.step == self.recording.step:
-            return self.recording.model
+        """The model as it was then; where it has not changed since, itself."""
+        model = self.recording.model
+        if moment.step == self.recording.step and model.engine.revision == self._revision:
+            return model
         if self._viewer is None:
             self._viewer = self.recording.at(moment.step)
         self._viewer.engine.restore(moment.snapshot)
