@@ -28,8 +28,8 @@ def entries_of(graph: Graph, train: Kernel, generate: Kernel) -> Entries:
 def evaluation_kernel(graph: Graph) -> Kernel:
     """Of the documents first to last - 1: the sum of -log(probability), and the number of positions.
 
-    Documents are packed where the loss is a sum by shares; where it is their mean, they are read one by one, what one
-    begins with as the one before it only once.
+    Documents are packed where the loss is a sum by shares. Where it is their mean, they are read one by one, and the
+    rows that one has in common with the document before it are kept.
     """
     layout = graph.layout()
     evaluate = _packed(graph, layout) if "share" in layout.about else _alone(graph, layout)
@@ -62,11 +62,10 @@ def _alone(graph: Graph, layout: Layout) -> Callable[..., None]:
     ) -> None:
         packer = DocumentPacker(k, layout, work, documents)
         for at in k.range(first, last):
-            rows, known = packer.length(at), k.variable(k.integer(0))
+            rows, known = packer.put_alone(at), k.variable(k.integer(0))
             for _ in k.when(at > first):
                 own, former = (documents.ids + documents.starts[number] for number in (at, at - 1))
                 known.set(common_beginning(k, own, former, k.minimum(rows, packer.length(at - 1))))
-            packer.put_alone(at)
             forward(k, shared, work, known, rows)
             judge(k, shared, work, 0, rows)
             result[0] = result[0] + (work + layout.loss)[0] * k.convert(rows, F64)
